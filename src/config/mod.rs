@@ -1,0 +1,197 @@
+//! The configuration in two stages: `raw` is what a person may write, `check` finds every mistake at once with its place, and
+//! [`Config`] here is what the rest of the program sees: checked, immutable, ids instead of names, units resolved. `limits`
+//! holds every bound. It reads no files and resolves no names (control does), and it knows no sockets.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Index of an upstream in [`Config::upstreams`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct UpstreamId(pub u32);
+
+/// Index of a model in [`Config::models`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ModelId(pub u32);
+
+/// Index of a route in [`Config::routes`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RouteId(pub u32);
+
+/// A checked configuration. Replaced whole on reload, never changed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    pub server: Server,
+    pub admin: Admin,
+    /// In the order written; [`UpstreamId`] is the index.
+    pub upstreams: Vec<Upstream>,
+    /// In the order written; a model named `*` takes every name no other entry takes.
+    pub models: Vec<Model>,
+    /// Longest path first, so the first match wins.
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Server {
+    pub listen: Vec<ListenAddr>,
+    pub shards: Shards,
+    pub io: Io,
+    /// Open client connections per shard; beyond it accept pauses (the kernel's backlog holds the rest). Default 10_000.
+    pub max_connections: u32,
+    /// A request head must be complete this long after its first byte (or after accept). Default 10 s, then 408.
+    pub header_timeout: Duration,
+    /// Silence allowed between body bytes from the client. Default 30 s, then 408.
+    pub body_timeout: Duration,
+    /// A keep-alive connection without a request is closed after this. Default 60 s.
+    pub idle_timeout: Duration,
+    /// Begun exchanges may take this long after SIGTERM. Default 30 s.
+    pub drain_timeout: Duration,
+    /// The largest request body that is held for inspection (model calls). Default 32 MiB, then 413.
+    pub max_body_bytes: u64,
+    /// Receive buffers per shard (a power of two) and the size of each. Defaults 1024 x 8 KiB.
+    pub receive_buffers: u16,
+    pub receive_buffer_bytes: u32,
+    /// Slots in a shard's inbox (a power of two); when it is full the job is shed with 503. Default 4096.
+    pub inbox_slots: u32,
+    /// Keep `Forwarded` and `X-Forwarded-*` that clients send (the peer is a trusted proxy) and add to them. Default false:
+    /// theirs are removed and ours are written.
+    pub trust_forwarded: bool,
+    /// Answer with `x-headrace-batch-size` and `x-headrace-batch-wait-us`. Default false.
+    pub debug_headers: bool,
+}
+
+/// Where to listen.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ListenAddr {
+    Tcp(SocketAddr),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shards {
+    /// One per core this process may use (affinity mask and cgroup quota).
+    Auto,
+    Count(u32),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Io {
+    /// io_uring where the kernel grants it, else epoll; the start line says which and why.
+    Auto,
+    Uring,
+    Epoll,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Admin {
+    /// Default `127.0.0.1:9090`.
+    pub listen: SocketAddr,
+}
+
+/// A set of equal servers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Upstream {
+    pub name: String,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    pub balance: Balance,
+    /// Default 1 s.
+    pub connect_timeout: Duration,
+    /// From the request's last byte to the answer's first. Default 120 s (cold models are slow). A timeout here is never retried.
+    pub first_byte_timeout: Duration,
+    /// The whole call. Default 600 s.
+    pub total_timeout: Duration,
+    /// A pooled connection idle for longer is closed, not reused. Default 4 s: uvicorn closes at 5 s.
+    pub pool_idle_timeout: Duration,
+    /// Idle connections kept per endpoint and shard. Default 256.
+    pub pool_max_idle: u32,
+    /// Largest answer that is held whole (coalesced calls). Default 64 MiB.
+    pub max_response_bytes: u64,
+    /// Send the client's `Authorization` to this upstream. Default false. When true it is part of the lane key.
+    pub forward_authorization: bool,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Endpoint {
+    pub addr: EndpointAddr,
+    /// At least 1. Default 1.
+    pub weight: u32,
+    /// Rendered `Host` value: `host:port` (port left out when 80), `localhost` for Unix sockets.
+    pub authority: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum EndpointAddr {
+    /// `http://host:port`; `resolved` is filled by control before a snapshot is made (the first address is used).
+    Tcp { host: String, port: u16, resolved: Option<SocketAddr> },
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Balance {
+    RoundRobin,
+    /// The endpoint with the fewest calls in flight from this shard, weighted. Default.
+    LeastInFlight,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Model {
+    /// What clients ask for; `*` takes every model.
+    pub name: String,
+    pub upstream: UpstreamId,
+    pub batching: Batching,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Batching {
+    /// Default `Exclusive`.
+    pub mode: BatchingMode,
+    /// Items per upstream call at most. Default 32.
+    pub max_items: u32,
+    /// Body bytes per merged call at most. Default 2 MiB (TEI's payload limit).
+    pub max_bytes: u64,
+    /// A ceiling on how long a ready batch may be held back; default 0 and then unused: the upstream's busy time is the window.
+    pub max_delay: Duration,
+    /// Merged calls in flight per endpoint. Default 1 for exclusive, 4 for batching upstreams.
+    pub in_flight: u32,
+    /// Items waiting per lane at most; beyond it jobs are shed with 429 and Retry-After. Default 4096.
+    pub max_queue_items: u32,
+    /// How long a job may wait for its answer, queueing included; then 504. Default: the upstream's total_timeout.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BatchingMode {
+    /// No batcher behind it: merging makes the GPU batch.
+    Exclusive,
+    /// TEI, vLLM, Infinity: merging saves front-end work; several calls in flight.
+    Batching,
+    Off,
+}
+
+/// Traffic that is not a model call: a path and everything below it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Route {
+    /// Begins with `/`; matches itself and, at a segment boundary, everything below it. `/` matches all.
+    pub path: String,
+    pub upstream: UpstreamId,
+}
+
+impl Config {
+    #[must_use]
+    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
+        &self.upstreams[id.0 as usize]
+    }
+
+    #[must_use]
+    pub fn model(&self, id: ModelId) -> &Model {
+        &self.models[id.0 as usize]
+    }
+
+    #[must_use]
+    pub fn route(&self, id: RouteId) -> &Route {
+        &self.routes[id.0 as usize]
+    }
+}
