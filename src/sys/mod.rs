@@ -2,5 +2,7 @@
 //! Each file opens with the invariant that makes it sound and shows a safe face. It knows no HTTP, no policy, no futures.
 
 mod instant;
+mod span;
 
 pub use instant::Instant;
+pub use span::Span;
