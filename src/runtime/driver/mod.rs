@@ -1,0 +1,69 @@
+//! The seam between the shard loop and the world: sockets by number, operations in, completions out. Three drivers stand behind
+//! it: `uring` and `epoll` for real sockets, `sim` for a pretend kernel with virtual time. It knows no tasks and no futures.
+
+mod epoll;
+mod uring;
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::sys::net::Address;
+use crate::sys::{BufferPool, Completion, Fd, Op, OpId, RingStats, Wait};
+
+pub use epoll::EpollDriver;
+pub use uring::UringDriver;
+
+/// What the shard loop needs of an operating system. Rules for every driver (tests/it/drivers.rs holds them to it):
+/// an operation's memory comes back with its last completion and not before; `cancel` only asks, the operation's own last
+/// completion follows; `Recv` and `Accept` go on until a completion without `more`; `Recv` with no buffer left ends with ENOBUFS;
+/// a `Send` completes with the bytes taken, at least one.
+pub trait Driver {
+    /// # Errors
+    /// When the address cannot be bound.
+    fn listen(&mut self, address: &Address, backlog: i32) -> io::Result<Fd>;
+
+    /// An unconnected socket for `address`, and the `Connect` operation for it.
+    ///
+    /// # Errors
+    /// When descriptors are out.
+    fn socket(&mut self, address: &Address) -> io::Result<(Fd, Op)>;
+
+    /// Queues `op` for the next turn; `target` comes back with each completion.
+    fn submit(&mut self, op: Op, target: u64) -> OpId;
+
+    fn cancel(&mut self, id: OpId);
+
+    /// Asks to end every operation on `fd`.
+    fn cancel_all(&mut self, fd: Fd);
+
+    /// Closes `fd`, on which no operation is in flight.
+    fn close(&mut self, fd: Fd);
+
+    /// Whether a turn without waiting would bring a completion (may be wrong towards "no"). Used to spin; makes no system call.
+    fn has_work(&mut self) -> bool;
+
+    /// Submits, waits as told, and appends the completions to `out`.
+    ///
+    /// # Errors
+    /// When the driver itself is broken (not an operation): the shard must end.
+    fn turn(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()>;
+
+    fn peer_addr(&self, fd: Fd) -> Option<SocketAddr>;
+
+    fn local_addr(&self, fd: Fd) -> Option<SocketAddr>;
+
+    fn shutdown_write(&mut self, fd: Fd);
+
+    /// Makes a later close send RST instead of FIN.
+    fn reset_on_close(&mut self, fd: Fd);
+
+    fn pool(&self) -> &BufferPool;
+
+    /// "uring", "epoll" or "sim".
+    fn name(&self) -> &'static str;
+
+    /// Whether spinning before a sleep can pay: only where work shows without a system call.
+    fn can_spin(&self) -> bool;
+
+    fn stats(&self) -> RingStats;
+}

@@ -1,0 +1,346 @@
+//! What the runtime knows of each socket: which operations are in flight, what has arrived and was not read, who waits. It turns
+//! completions into wakes and closes a socket once its handle is gone and its last operation is retired.
+
+use std::collections::VecDeque;
+use std::io;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::driver::Driver;
+use super::tasks::TaskId;
+use crate::sys::{Completion, Fd, Lease, Op, OpId, Parts};
+
+/// Tasks that a completion lets go on.
+pub(crate) type Wakes = SmallVec<[TaskId; 2]>;
+
+#[derive(Default)]
+pub(crate) struct Sockets {
+    pub(crate) streams: Slab<Stream>,
+    pub(crate) listeners: Slab<ListenerState>,
+    /// Streams whose receive ended because no buffer was left.
+    starved: Vec<usize>,
+    /// Vectors that were sent, kept for reuse.
+    spare: Vec<Vec<u8>>,
+    pub(crate) counts: SocketCounts,
+}
+
+/// Things that happened, for the metrics.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct SocketCounts {
+    /// Receives that found no buffer (backpressure at work).
+    pub starvations: u64,
+    /// Receives paused because the reader was behind.
+    pub pauses: u64,
+}
+
+pub(crate) struct Stream {
+    pub(crate) fd: Fd,
+    recv: Option<OpId>,
+    pausing: bool,
+    pub(crate) arrived: VecDeque<Lease>,
+    pub(crate) end: Option<End>,
+    pub(crate) reader: Option<TaskId>,
+    send: Option<OpId>,
+    /// Waits for `send` to be done; sent as one message then.
+    unsent: Option<Parts>,
+    pub(crate) send_error: Option<i32>,
+    pub(crate) writer: Option<TaskId>,
+    connect: Option<OpId>,
+    pub(crate) connected: Option<io::Result<()>>,
+    /// The handle is gone.
+    closing: bool,
+    is_starved: bool,
+}
+
+/// How the incoming direction ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Eof,
+    /// An errno.
+    Failed(i32),
+}
+
+pub(crate) struct ListenerState {
+    pub(crate) fd: Fd,
+    accept: Option<OpId>,
+    pub(crate) accepted: VecDeque<Fd>,
+    pub(crate) error: Option<io::Error>,
+    pub(crate) acceptor: Option<TaskId>,
+    closing: bool,
+}
+
+/// Which socket, and which of its operations, a completion belongs to: the `target` given to the driver.
+#[derive(Clone, Copy)]
+enum Target {
+    Accept(usize),
+    Recv(usize),
+    Send(usize),
+    Connect(usize),
+}
+
+impl Target {
+    fn encode(self) -> u64 {
+        let (kind, index) = match self {
+            Target::Accept(index) => (0, index),
+            Target::Recv(index) => (1, index),
+            Target::Send(index) => (2, index),
+            Target::Connect(index) => (3, index),
+        };
+        (index as u64) << 2 | kind
+    }
+
+    fn decode(value: u64) -> Target {
+        let index = usize::try_from(value >> 2).unwrap_or(usize::MAX);
+        match value & 3 {
+            0 => Target::Accept(index),
+            1 => Target::Recv(index),
+            2 => Target::Send(index),
+            _ => Target::Connect(index),
+        }
+    }
+}
+
+impl Sockets {
+    pub(crate) fn add_stream(&mut self, fd: Fd) -> usize {
+        self.streams.insert(Stream {
+            fd,
+            recv: None,
+            pausing: false,
+            arrived: VecDeque::new(),
+            end: None,
+            reader: None,
+            send: None,
+            unsent: None,
+            send_error: None,
+            writer: None,
+            connect: None,
+            connected: None,
+            closing: false,
+            is_starved: false,
+        })
+    }
+
+    pub(crate) fn add_listener(&mut self, fd: Fd) -> usize {
+        self.listeners.insert(ListenerState { fd, accept: None, accepted: VecDeque::new(), error: None, acceptor: None, closing: false })
+    }
+
+    pub(crate) fn start_connect(&mut self, driver: &mut dyn Driver, index: usize, op: Op) {
+        self.streams[index].connect = Some(driver.submit(op, Target::Connect(index).encode()));
+    }
+
+    /// Keeps a receive armed while the reader is not too far behind.
+    pub(crate) fn arm_recv(&mut self, driver: &mut dyn Driver, index: usize) {
+        let stream = &mut self.streams[index];
+        let idle = stream.recv.is_none() && stream.end.is_none() && !stream.is_starved && !stream.closing;
+        if idle && stream.arrived.len() <= LEASES_RESUME {
+            stream.recv = Some(driver.submit(Op::Recv { fd: stream.fd }, Target::Recv(index).encode()));
+        }
+    }
+
+    pub(crate) fn arm_accept(&mut self, driver: &mut dyn Driver, index: usize) {
+        let listener = &mut self.listeners[index];
+        if listener.accept.is_none() && listener.accepted.len() < ACCEPTED_MAX / 2 && !listener.closing {
+            listener.accept = Some(driver.submit(Op::Accept { listener: listener.fd }, Target::Accept(index).encode()));
+        }
+    }
+
+    /// Sends `parts` after whatever is being sent. The caller bounds how much it leaves unsent by awaiting `sent`.
+    pub(crate) fn start_send(&mut self, driver: &mut dyn Driver, index: usize, parts: Parts) {
+        let stream = &mut self.streams[index];
+        if parts.is_empty() || stream.send_error.is_some() {
+            return self.keep(parts);
+        }
+        match (stream.send, &mut stream.unsent) {
+            (None, _) => stream.send = Some(driver.submit(Op::Send { fd: stream.fd, parts }, Target::Send(index).encode())),
+            (Some(_), Some(unsent)) => unsent.append(parts),
+            (Some(_), none) => *none = Some(parts),
+        }
+    }
+
+    pub(crate) fn is_sending(&self, index: usize) -> bool {
+        self.streams[index].send.is_some()
+    }
+
+    /// A vector with spare room, empty.
+    pub(crate) fn take_vec(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SPARE_CAPACITY))
+    }
+
+    pub(crate) fn keep_vec(&mut self, mut vec: Vec<u8>) {
+        if self.spare.len() < SPARES_MAX && (1..=SPARE_CAPACITY_MAX).contains(&vec.capacity()) {
+            vec.clear();
+            self.spare.push(vec);
+        }
+    }
+
+    fn keep(&mut self, parts: Parts) {
+        for vec in parts.into_vecs() {
+            self.keep_vec(vec);
+        }
+    }
+
+    /// Applies one completion and says who may go on.
+    pub(crate) fn complete(&mut self, driver: &mut dyn Driver, completion: Completion) -> Wakes {
+        match Target::decode(completion.target) {
+            Target::Accept(index) => self.accepted(driver, index, completion),
+            Target::Recv(index) => self.received(driver, index, completion),
+            Target::Send(index) => self.sent(driver, index, completion),
+            Target::Connect(index) => {
+                let stream = &mut self.streams[index];
+                stream.connect = None;
+                stream.connected = Some(completion.result.map(|_| ()));
+                let wakes = stream.writer.take().into_iter().collect();
+                self.finish_closing(driver, index);
+                wakes
+            }
+        }
+    }
+
+    fn accepted(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Wakes {
+        let listener = &mut self.listeners[index];
+        if !completion.more {
+            listener.accept = None;
+        }
+        if let Some(fd) = completion.accepted {
+            if listener.closing {
+                driver.close(fd);
+            } else {
+                listener.accepted.push_back(fd);
+            }
+        }
+        match completion.result {
+            Err(error) if error.raw_os_error() != Some(libc::ECANCELED) => listener.error = Some(error),
+            _ => {}
+        }
+        if listener.closing {
+            if listener.accept.is_none() {
+                driver.close(listener.fd);
+                self.listeners.remove(index);
+            }
+            return Wakes::new();
+        }
+        if let Some(op) = listener.accept.filter(|_| listener.accepted.len() >= ACCEPTED_MAX) {
+            driver.cancel(op);
+        }
+        listener.acceptor.take().into_iter().collect()
+    }
+
+    fn received(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Wakes {
+        let stream = &mut self.streams[index];
+        if !completion.more {
+            stream.recv = None;
+            stream.pausing = false;
+        }
+        match (completion.result, completion.lease) {
+            (Ok(_), Some(lease)) if !lease.is_empty() => stream.arrived.push_back(lease),
+            (Ok(_), _) => stream.end = Some(End::Eof),
+            (Err(error), _) => match error.raw_os_error().unwrap_or(libc::EIO) {
+                libc::ECANCELED => {}
+                libc::ENOBUFS => {
+                    self.counts.starvations += 1;
+                    if !std::mem::replace(&mut stream.is_starved, true) {
+                        self.starved.push(index);
+                    }
+                }
+                errno => stream.end = Some(End::Failed(errno)),
+            },
+        }
+        if stream.closing {
+            stream.arrived.clear();
+            self.finish_closing(driver, index);
+            return Wakes::new();
+        }
+        if let Some(op) = stream.recv.filter(|_| stream.arrived.len() >= LEASES_MAX && !stream.pausing) {
+            stream.pausing = true;
+            self.counts.pauses += 1;
+            driver.cancel(op);
+        }
+        let wakes = stream.reader.take().into_iter().collect();
+        self.arm_recv(driver, index);
+        wakes
+    }
+
+    fn sent(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Wakes {
+        let Some(Op::Send { fd, mut parts }) = completion.op else { return Wakes::new() };
+        let stream = &mut self.streams[index];
+        stream.send = None;
+        match completion.result {
+            Ok(count) if count > 0 => {
+                parts.advance(count as usize);
+                if !parts.is_empty() && !stream.closing {
+                    stream.send = Some(driver.submit(Op::Send { fd, parts }, Target::Send(index).encode()));
+                    return Wakes::new();
+                }
+                if let Some(unsent) = stream.unsent.take().filter(|_| !stream.closing) {
+                    stream.send = Some(driver.submit(Op::Send { fd, parts: unsent }, Target::Send(index).encode()));
+                }
+            }
+            Ok(_) => stream.send_error = Some(libc::EPIPE),
+            Err(error) => stream.send_error = Some(error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+        let wakes = stream.writer.take().into_iter().collect();
+        self.keep(parts);
+        self.finish_closing(driver, index);
+        wakes
+    }
+
+    /// The handle of a stream is gone: end its operations, then close it.
+    pub(crate) fn close_stream(&mut self, driver: &mut dyn Driver, index: usize) {
+        let stream = &mut self.streams[index];
+        stream.closing = true;
+        stream.arrived.clear();
+        stream.unsent = None;
+        (stream.reader, stream.writer) = (None, None);
+        if stream.recv.is_some() || stream.send.is_some() || stream.connect.is_some() {
+            driver.cancel_all(stream.fd);
+        }
+        self.finish_closing(driver, index);
+    }
+
+    fn finish_closing(&mut self, driver: &mut dyn Driver, index: usize) {
+        let stream = &self.streams[index];
+        if stream.closing && stream.recv.is_none() && stream.send.is_none() && stream.connect.is_none() {
+            driver.close(stream.fd);
+            if stream.is_starved {
+                self.starved.retain(|starved| *starved != index);
+            }
+            self.streams.remove(index);
+        }
+    }
+
+    pub(crate) fn close_listener(&mut self, driver: &mut dyn Driver, index: usize) {
+        let listener = &mut self.listeners[index];
+        listener.closing = true;
+        for fd in listener.accepted.drain(..) {
+            driver.close(fd);
+        }
+        match listener.accept {
+            Some(_) => driver.cancel_all(listener.fd),
+            None => {
+                driver.close(listener.fd);
+                self.listeners.remove(index);
+            }
+        }
+    }
+
+    /// Arms the receives that ran out of buffers, once some are back.
+    pub(crate) fn feed_starved(&mut self, driver: &mut dyn Driver) {
+        if self.starved.is_empty() || driver.pool().available() == 0 {
+            return;
+        }
+        for index in std::mem::take(&mut self.starved) {
+            self.streams[index].is_starved = false;
+            self.arm_recv(driver, index);
+        }
+    }
+}
+
+/// Received pieces kept per stream for a reader that is behind; then the receive is cancelled until half are read.
+pub(crate) const LEASES_MAX: usize = 8;
+const LEASES_RESUME: usize = LEASES_MAX / 2;
+/// Accepted connections that wait for the acceptor; then accepting pauses and the kernel's backlog holds the rest.
+const ACCEPTED_MAX: usize = 64;
+const SPARES_MAX: usize = 256;
+const SPARE_CAPACITY: usize = 2048;
+const SPARE_CAPACITY_MAX: usize = 64 * 1024;

@@ -1,0 +1,141 @@
+//! The single-threaded executor: futures by number, a queue of those that may go on. What wakes them is the operations' and the
+//! timers' matter.
+//!
+//! A wake is a task number pushed on a queue: no allocation, no atomic. Leaf futures of this room note the number of the task
+//! that polls them ([`Tasks::current`]) and ignore the `Waker` in their context, which is a no-op one. A future from another
+//! crate that relies on its `Waker` needs an adapter with a real one (none is used today).
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// Names a task; after its end the number is used again with another generation, so a late wake is harmless.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TaskId {
+    index: u32,
+    generation: u32,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+#[derive(Default)]
+pub(crate) struct Tasks {
+    table: RefCell<Vec<Task>>,
+    free: RefCell<Vec<u32>>,
+    ready: RefCell<VecDeque<TaskId>>,
+    current: Cell<Option<TaskId>>,
+    live: Cell<u32>,
+}
+
+struct Task {
+    generation: u32,
+    /// Empty while the task is being polled, and when the entry is free.
+    work: Option<Work>,
+    queued: bool,
+    /// Ended from outside while it was being polled.
+    aborted: bool,
+}
+
+impl Tasks {
+    /// Adds a task; it is polled first in the next run.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + 'static) -> TaskId {
+        let work: Work = Box::pin(work);
+        let mut table = self.table.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            table.push(Task { generation: 0, work: None, queued: false, aborted: false });
+            u32::try_from(table.len() - 1).unwrap_or(u32::MAX)
+        });
+        let task = &mut table[index as usize];
+        task.work = Some(work);
+        task.queued = true;
+        task.aborted = false;
+        let id = TaskId { index, generation: task.generation };
+        self.ready.borrow_mut().push_back(id);
+        self.live.set(self.live.get() + 1);
+        id
+    }
+
+    pub(crate) fn wake(&self, id: TaskId) {
+        let mut table = self.table.borrow_mut();
+        let Some(task) = table.get_mut(id.index as usize).filter(|task| task.generation == id.generation) else { return };
+        if !std::mem::replace(&mut task.queued, true) {
+            self.ready.borrow_mut().push_back(id);
+        }
+    }
+
+    /// Drops a task's future. The task that is running cannot end itself this way; it just returns.
+    pub(crate) fn abort(&self, id: TaskId) {
+        let work = {
+            let mut table = self.table.borrow_mut();
+            let Some(task) = table.get_mut(id.index as usize).filter(|task| task.generation == id.generation) else { return };
+            task.aborted = true;
+            task.work.take()
+        };
+        if work.is_some() {
+            self.retire(id);
+        }
+        // Dropped here, after the table's borrow ended: a future's drop may wake others.
+        drop(work);
+    }
+
+    /// The task that is being polled.
+    ///
+    /// `None` outside of a poll: a leaf future polled by hand then never wakes anybody.
+    pub(crate) fn current(&self) -> Option<TaskId> {
+        self.current.get()
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.borrow().is_empty()
+    }
+
+    pub(crate) fn live(&self) -> u32 {
+        self.live.get()
+    }
+
+    /// Polls tasks until none is ready, at most `limit` polls, so that a turn ends even if tasks wake one another for ever.
+    pub(crate) fn run(&self, limit: usize) {
+        for _ in 0..limit {
+            let Some(id) = self.ready.borrow_mut().pop_front() else { return };
+            self.poll(id);
+        }
+    }
+
+    fn poll(&self, id: TaskId) {
+        let work = {
+            let mut table = self.table.borrow_mut();
+            let Some(task) = table.get_mut(id.index as usize).filter(|task| task.generation == id.generation) else { return };
+            task.queued = false;
+            task.work.take()
+        };
+        let Some(mut work) = work else { return };
+        let outer = self.current.replace(Some(id));
+        let done = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(());
+        self.current.set(outer);
+        let over = done || self.table.borrow().get(id.index as usize).is_none_or(|task| task.aborted);
+        if over {
+            self.retire(id);
+            return;
+        }
+        if let Some(task) = self.table.borrow_mut().get_mut(id.index as usize) {
+            task.work = Some(work);
+        }
+    }
+
+    fn retire(&self, id: TaskId) {
+        let mut table = self.table.borrow_mut();
+        let Some(task) = table.get_mut(id.index as usize).filter(|task| task.generation == id.generation) else { return };
+        task.generation = task.generation.wrapping_add(1);
+        task.queued = false;
+        self.free.borrow_mut().push(id.index);
+        self.live.set(self.live.get() - 1);
+    }
+
+    /// Takes every future out, for the end of a shard.
+    pub(crate) fn clear(&self) -> Vec<impl Sized> {
+        self.ready.borrow_mut().clear();
+        self.table.borrow_mut().iter_mut().filter_map(|task| task.work.take()).collect::<Vec<Work>>()
+    }
+}
