@@ -30,8 +30,6 @@ pub const DRAIN_BODY_BYTES_MAX: u64 = 64 << 10;
 pub const DRAIN_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Receive buffers one connection may hold at a time. At the bound its receiving stops until half of them are back.
 pub const RECEIVE_LEASES_MAX: usize = 8;
-/// Bytes of an error body we make ourselves: reasons are constant and short. Longer ones cannot be made.
-pub const ERROR_BODY_BYTES_MAX: usize = 1 << 10;
 
 /// Lanes a shard is home of. Beyond: the job goes alone, not coalesced.
 pub const LANES_MAX: usize = 10_000;
@@ -39,7 +37,7 @@ pub const LANES_MAX: usize = 10_000;
 pub const LANE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Items of one client request. Beyond: it is forwarded as it is, not coalesced (OpenAI allows as many).
 pub const REQUEST_ITEMS_MAX: u32 = 2048;
-/// Isolation of a bad item in a batch of k: at most `2 * ceil(log2 k) +` this many calls, then one by one within the deadline.
+/// Isolation of a bad item in a batch of k: at most `2 * ceil(log2 k)` plus this many calls, then one by one within the deadline.
 pub const ISOLATION_EXTRA_CALLS: u32 = 4;
 /// Tries of one exchange in all, the first included. Beyond: the last fault is answered.
 pub const TRIES_MAX: u32 = 3;

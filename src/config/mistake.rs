@@ -43,7 +43,7 @@ impl Mistakes {
 
     /// Notes a mistake. `label` stands at the underlined text, `help` says what is allowed and what to do.
     pub(super) fn add(&mut self, place: &Range<usize>, message: impl Into<String>, label: impl Into<String>, help: impl Into<String>) {
-        if self.list.len() == MISTAKES_MAX {
+        if self.is_full() {
             self.unlisted += 1;
             return;
         }
@@ -60,6 +60,11 @@ impl Mistakes {
     /// Whether something inside this place is wrong already.
     pub(super) fn any_within(&self, place: &Range<usize>) -> bool {
         self.list.iter().any(|mistake| place.start <= mistake.place.start && mistake.place.end <= place.end)
+    }
+
+    /// Further mistakes are only counted, so that no work need go into their words.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() >= MISTAKES_MAX
     }
 
     pub(super) fn sort(&mut self) {
@@ -161,10 +166,12 @@ fn edit_distance(left: &str, right: &str) -> usize {
     above[right.len()]
 }
 
-/// A list for a sentence: `a, b, c`, cut after twelve.
+/// A list for a sentence, each word once, cut after sixteen.
 pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 16;
-    let words: Vec<&str> = words.into_iter().collect();
+    let mut words: Vec<&str> = words.into_iter().collect();
+    words.sort_unstable();
+    words.dedup();
     let mut out = words.iter().take(SHOWN).map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     if words.len() > SHOWN {
         out.push_str(&format!(" and {} more", words.len() - SHOWN));

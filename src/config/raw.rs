@@ -219,15 +219,20 @@ pub(super) enum Auto {
 pub(super) fn schema_value() -> serde_json::Value {
     let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut value = settings.into_generator().into_root_schema_for::<RawConfig>().to_value();
-    without_null(&mut value);
+    as_toml(&mut value);
     value
 }
 
-/// TOML has no null: an optional key is left out, so the `null` that an `Option` allows is taken out of the schema.
-fn without_null(value: &mut serde_json::Value) {
+/// TOML has no null: an optional key is left out, so the `null` that an `Option` allows is taken out of the schema. Number formats
+/// name our types and not what is allowed; the line breaks of descriptions are those of this file.
+fn as_toml(value: &mut serde_json::Value) {
     use serde_json::Value;
     match value {
         Value::Object(map) => {
+            map.retain(|key, value| key != "format" || !value.is_string());
+            if let Some(Value::String(description)) = map.get_mut("description") {
+                *description = description.replace('\n', " ");
+            }
             if let Some(Value::Array(types)) = map.get_mut("type") {
                 types.retain(|one| one != "null");
                 if let [one] = types.as_slice() {
@@ -246,9 +251,9 @@ fn without_null(value: &mut serde_json::Value) {
                     }
                 }
             }
-            map.values_mut().for_each(without_null);
+            map.values_mut().for_each(as_toml);
         }
-        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Array(items) => items.iter_mut().for_each(as_toml),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -106,16 +106,21 @@ impl Walk<'_> {
     }
 
     fn unknown_key(&mut self, key: &Spanned<DeString<'_>>, start: usize, keys: &Keys<'_>, path: &str) {
-        let home = if path.is_empty() { "the top level".to_owned() } else { format!("`{path}`") };
-        let free = keys.known.keys().map(String::as_str).filter(|name| !keys.written.contains(*name));
-        let allowed = listed(keys.known.keys().map(String::as_str));
-        let help = match nearest(key.get_ref(), free) {
+        if self.mistakes.is_full() {
+            self.mistakes.add(&key.span(), "", "", "");
+            return;
+        }
+        let help = match nearest(key.get_ref(), keys.known.keys().map(String::as_str)) {
+            Some(meant) if keys.written.contains(meant) => format!("did you mean `{meant}`, which is there already?"),
             Some(meant) => {
                 // It was written, only not spelled: do not call it missing too.
                 self.cut.add(start, meant);
-                format!("did you mean `{meant}`? {home} has the keys {allowed}")
+                format!("did you mean `{meant}`?")
             }
-            None => format!("remove it; {home} has the keys {allowed}"),
+            None => {
+                let home = if path.is_empty() { "the top level".to_owned() } else { format!("`{path}`") };
+                format!("remove it; {home} has the keys {}", listed(keys.known.keys().map(String::as_str)))
+            }
         };
         self.mistakes.add(&key.span(), format!("unknown key `{}`", joined(path, key.get_ref())), "unknown key", help);
     }
@@ -197,23 +202,35 @@ fn found_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// What to write instead, from what was written where that is plain, else from the default.
+/// What to write instead, from what was written where that is plain, else from the default or the kind.
 fn kind_help(schema: &Value, path: &str, value: &DeValue<'_>) -> String {
     let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
     let last = path.rsplit('.').next().unwrap_or(path);
-    let default = schema.get("default");
-    match (kind, value) {
-        ("array", DeValue::String(text)) => format!("write {last} = [{text:?}]"),
-        ("array", DeValue::Table(_)) => format!("write the heading with two brackets: [[{path}]]"),
-        ("boolean", DeValue::String(text)) if text == "true" || text == "false" => format!("write {last} = {text}, without quotes"),
-        ("integer", DeValue::String(text)) if text.parse::<i64>().is_ok() => format!("write {last} = {text}, without quotes"),
-        ("string", DeValue::Integer(_) | DeValue::Float(_)) if default.is_some() => match default {
-            Some(Value::String(example)) => format!("durations and sizes carry a unit and stand in quotes, like {last} = {example:?}"),
-            _ => format!("put it in quotes: {last} = \"...\""),
+    let of_tables = schema.pointer("/items/type").is_some_and(|kind| kind == "object");
+    match (kind, value, schema.get("default")) {
+        ("array", _, _) if of_tables => format!("write it as tables, each with the heading [[{path}]]"),
+        ("array", DeValue::String(text), _) => format!("write {last} = [{text:?}]"),
+        ("boolean", DeValue::String(text), _) if text == "true" || text == "false" => format!("write {last} = {text}, without quotes"),
+        ("integer", DeValue::String(text), _) if text.parse::<i64>().is_ok() => format!("write {last} = {text}, without quotes"),
+        ("object", DeValue::String(text), _) => match key_with_word(schema, text) {
+            Some(key) => format!("write {last} = {{ {key} = {text:?} }}"),
+            None => format!("write a table: {last} = {{ ... }}"),
         },
-        _ => match default {
-            Some(example) => format!("write it like the default, {last} = {example}"),
-            None => String::new(),
-        },
+        ("string", DeValue::Integer(_) | DeValue::Float(_), Some(Value::String(example)))
+            if example.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
+            format!("it carries a unit and stands in quotes, like {last} = {example:?}")
+        }
+        (_, _, Some(default)) => format!("write it like the default, {last} = {default}"),
+        ("string", _, None) => format!("write {last} = \"...\", in quotes"),
+        ("object", _, None) => format!("write a table: {last} = {{ ... }}"),
+        _ => format!("write {}", choices(schema).iter().map(|choice| kind_name(choice)).collect::<Vec<_>>().join(" or ")),
     }
+}
+
+/// The key of a table that takes this word: someone wrote the word in place of the table.
+fn key_with_word<'s>(table: &'s Value, word: &str) -> Option<&'s str> {
+    let takes = |key: &&Value| key.get("enum").and_then(Value::as_array).is_some_and(|words| words.iter().any(|one| one == word));
+    let properties = table.get("properties")?.as_object()?;
+    properties.iter().find(|(_, key)| takes(key)).map(|(name, _)| name.as_str())
 }

@@ -34,7 +34,9 @@ pub fn check(file_name: &str, text: &str) -> Result<Config, Mistakes> {
     let (mut root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         for error in errors {
-            mistakes.add(&error.span().unwrap_or(0..0), format!("this is not TOML: {}", error.message()), "", "see https://toml.io");
+            let help =
+                if error.message().contains("duplicate") { "remove one of the two" } else { "see https://toml.io for how TOML is written" };
+            mistakes.add(&error.span().unwrap_or(0..0), format!("this is not TOML: {}", error.message()), "", help);
         }
         mistakes.sort();
         return Err(mistakes);

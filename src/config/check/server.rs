@@ -112,10 +112,14 @@ impl Checker {
 
     fn shards(&mut self, raw: Option<&At<RawShards>>) -> Shards {
         match raw {
-            Some(At { value: RawShards::Count(count), place }) => {
-                let found = At { value: *count, place: place.clone() };
-                Shards::Count(self.count(Some(&found), 1, 1..=limits::SHARDS_MAX, "server.shards"))
-            }
+            Some(At { value: RawShards::Count(count), place }) => match u32::try_from(*count) {
+                Ok(count) if (1..=limits::SHARDS_MAX).contains(&count) => Shards::Count(count),
+                _ => {
+                    let help = format!("write \"auto\" (the default) or 1 to {}", limits::SHARDS_MAX);
+                    self.mistakes.add(place, format!("`server.shards` cannot be {count}"), "out of bounds", help);
+                    Shards::Auto
+                }
+            },
             Some(At { value: RawShards::Auto(Auto::Auto), .. }) | None => Shards::Auto,
         }
     }

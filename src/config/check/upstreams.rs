@@ -24,6 +24,10 @@ impl Checker {
         if let Some(index) = upstreams.iter().position(|upstream| upstream.name == *value) {
             return UpstreamId(u32::try_from(index).unwrap_or(0));
         }
+        if self.mistakes.is_full() {
+            self.mistakes.add(place, "", "", "");
+            return nowhere;
+        }
         // An upstream whose name could not be read may be the one that is meant.
         let nameless = upstreams.iter().any(|upstream| upstream.name.is_empty());
         if nameless || self.cut.has(self.root_start, "upstreams") {
@@ -31,9 +35,9 @@ impl Checker {
         }
         let names = || upstreams.iter().map(|upstream| upstream.name.as_str());
         let help = match nearest(value, names()) {
-            Some(meant) => format!("did you mean {meant:?}? There are {}", listed(names())),
+            Some(meant) => format!("did you mean {meant:?}?"),
             None if upstreams.is_empty() => format!("add it:\n[[upstreams]]\nname = {value:?}\nendpoints = [\"http://127.0.0.1:8000\"]"),
-            None => format!("there are {}; name one of them or add an [[upstreams]] table", listed(names())),
+            None => format!("name one that is there ({}) or add an [[upstreams]] table", listed(names())),
         };
         self.mistakes.add(place, format!("`{path}` names {value:?}, and there is no such upstream"), "unknown upstream", help);
         nowhere
