@@ -6,6 +6,28 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod check;
+pub mod defaults;
+pub mod limits;
+mod memory;
+mod mistake;
+mod raw;
+mod shape;
+pub mod units;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{check, parse_listen};
+pub use memory::{Memory, MemoryKind, MemoryLine, memory};
+pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
+
+/// The JSON Schema (draft 2020-12) of headrace.toml, as text.
+#[must_use]
+pub fn schema() -> String {
+    format!("{:#}\n", raw::schema_value())
+}
+
 /// Index of an upstream in [`Config::upstreams`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct UpstreamId(pub u32);

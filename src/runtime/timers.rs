@@ -46,7 +46,14 @@ struct Entry {
 
 impl Timers {
     pub(crate) fn new(now: Instant) -> Timers {
-        Timers { entries: Vec::new(), free: Vec::new(), heads: [[NONE; SLOTS]; LEVELS], occupied: [0; LEVELS], hand: tick_of(now), count: 0 }
+        Timers {
+            entries: Vec::new(),
+            free: Vec::new(),
+            heads: [[NONE; SLOTS]; LEVELS],
+            occupied: [0; LEVELS],
+            hand: tick_of(now),
+            count: 0,
+        }
     }
 
     /// Wakes `task` at `at` (rounded up to the next slot).

@@ -48,7 +48,10 @@ impl BufferPool {
     /// When `count` is zero or no power of two, or the region's size cannot be expressed.
     pub fn new(count: u16, size: u32) -> io::Result<BufferPool> {
         if !count.is_power_of_two() || size == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "receive buffers: the count must be a power of two and the size above 0"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "receive buffers: the count must be a power of two and the size above 0",
+            ));
         }
         let region = Region::new(usize::from(count) * size as usize)?;
         let free = RefCell::new((0..count).rev().collect());

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_types, reason = "the bell and the ring's tail are shared with other threads and with the kernel")]
 
 mod buffers;
+pub mod cores;
 mod eventfd;
 mod fd;
 mod instant;
@@ -17,9 +18,9 @@ pub use buffers::{BufferPool, Lease};
 pub use eventfd::EventFd;
 pub use fd::Fd;
 pub use instant::Instant;
-pub use op::{Op, Part, Parts};
-pub use ring::{Completion, Ring, RingStats, Wait};
 #[cfg(test)]
 pub use net::is_nodelay as is_nodelay_for_tests;
+pub use op::{Op, Part, Parts};
+pub use ring::{Completion, Ring, RingStats, Wait};
 pub use slots::{Completed, OpId, Slots};
 pub use span::Span;

@@ -146,6 +146,5 @@ pub fn is_nodelay(fd: Fd) -> bool {
     SockRef::from(&fd.borrow()).tcp_nodelay().unwrap_or(false)
 }
 
-
 /// The kernel's UIO_MAXIOV.
 pub(super) const MAX_IOVECS: usize = 1024;

@@ -308,8 +308,7 @@ fn finish(
         None => slots.get(id).is_some_and(|held| matches!(held.op, Op::Accept { .. })),
     };
     // SAFETY: a non-negative accept result is a fresh descriptor that nobody else knows.
-    let accepted =
-        (is_accept && result >= 0).then(|| Fd::adopt(unsafe { std::os::fd::FromRawFd::from_raw_fd(result) }));
+    let accepted = (is_accept && result >= 0).then(|| Fd::adopt(unsafe { std::os::fd::FromRawFd::from_raw_fd(result) }));
     let result = if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(count) };
     Some(Completion { target, id, result, more, lease, accepted, op })
 }

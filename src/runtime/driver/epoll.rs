@@ -196,7 +196,9 @@ impl EpollDriver {
     fn wait(&mut self, wait: Wait) -> io::Result<()> {
         let time = match wait {
             Wait::Now => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
-            Wait::For(time) => Some(Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(time.subsec_nanos()) }),
+            Wait::For(time) => {
+                Some(Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(time.subsec_nanos()) })
+            }
             Wait::Forever => None,
         };
         self.events.clear();

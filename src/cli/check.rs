@@ -1,0 +1,204 @@
+//! `headrace check`: is this configuration right, what was understood, how much memory it allows. It starts nothing and resolves no
+//! names.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{LoadError, Output};
+use crate::config::units::{show_duration, show_size, show_size_rounded};
+use crate::config::{Balance, BatchingMode, Config, EndpointAddr, ListenAddr, Memory, MemoryKind, Shards, Upstream, memory, schema};
+use crate::sys::cores;
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file.
+    #[arg(value_name = "FILE", required_unless_present = "schema")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print the JSON Schema of the configuration instead.
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) schema: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+}
+
+pub(crate) fn run(args: CheckArgs) -> ExitCode {
+    let Some(path) = args.file.filter(|_| !args.schema) else {
+        super::say(schema().trim_end());
+        return ExitCode::SUCCESS;
+    };
+    match (super::load(&path), args.output) {
+        (Ok(config), Output::Human) => {
+            super::say(&human(&config));
+            ExitCode::SUCCESS
+        }
+        (Ok(config), Output::Json) => {
+            super::say_json(&as_json(&config));
+            ExitCode::SUCCESS
+        }
+        (Err(error), Output::Human) => {
+            super::report_load_error(&path, &error);
+            ExitCode::FAILURE
+        }
+        (Err(error), Output::Json) => {
+            super::say_json(&mistakes_as_json(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn shards(config: &Config) -> u32 {
+    match config.server.shards {
+        Shards::Auto => cores::shard_count(),
+        Shards::Count(count) => count,
+    }
+}
+
+fn mistakes_as_json(error: &LoadError) -> Value {
+    match error {
+        LoadError::File(error) => json!({ "ok": false, "error": error.to_string(), "mistakes": [] }),
+        LoadError::Mistakes(mistakes) => json!({ "ok": false, "count": mistakes.count(), "mistakes": mistakes.list() }),
+    }
+}
+
+fn as_json(config: &Config) -> Value {
+    let shards = shards(config);
+    let upstreams: Vec<Value> = config
+        .upstreams
+        .iter()
+        .map(|one| json!({ "name": one.name, "endpoints": one.endpoints.iter().map(|end| show_endpoint(&end.addr)).collect::<Vec<_>>() }))
+        .collect();
+    let models: Vec<Value> = config
+        .models
+        .iter()
+        .map(|one| json!({ "name": one.name, "upstream": config.upstream(one.upstream).name, "batching": mode_name(one.batching.mode) }))
+        .collect();
+    let routes: Vec<Value> =
+        config.routes.iter().map(|one| json!({ "path": one.path, "upstream": config.upstream(one.upstream).name })).collect();
+    json!({
+        "ok": true,
+        "listen": config.server.listen.iter().map(show_listen).collect::<Vec<_>>(),
+        "admin": config.admin.listen.to_string(),
+        "shards": shards,
+        "upstreams": upstreams,
+        "models": models,
+        "routes": routes,
+        "memory": memory(config, shards),
+    })
+}
+
+fn human(config: &Config) -> String {
+    let shards = shards(config);
+    let mut out = String::from("ok\n\n");
+    let auto = if config.server.shards == Shards::Auto { " (auto: the cores this process may use here)" } else { "" };
+    let listeners = config.server.listen.iter().map(show_listen).collect::<Vec<_>>().join(", ");
+    let _ = writeln!(out, "listen     {listeners}");
+    let _ = writeln!(out, "admin      {}", config.admin.listen);
+    let _ = writeln!(out, "shards     {shards}{auto}");
+    for upstream in &config.upstreams {
+        let _ = writeln!(out, "upstream   {}", show_upstream(upstream));
+    }
+    for model in &config.models {
+        let _ = writeln!(out, "model      {} -> {}, {}", model.name, config.upstream(model.upstream).name, show_batching(&model.batching));
+    }
+    for route in &config.routes {
+        let _ = writeln!(out, "route      {} -> {}", route.path, config.upstream(route.upstream).name);
+    }
+    for upstream in unused(config) {
+        let _ = writeln!(out, "note       upstream {upstream} is used by no model and no route");
+    }
+    out.push('\n');
+    out.push_str(&memory_table(&memory(config, shards)));
+    out
+}
+
+fn unused(config: &Config) -> impl Iterator<Item = &str> {
+    config
+        .upstreams
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| {
+            let used = |id: crate::config::UpstreamId| id.0 as usize == *index;
+            !config.models.iter().any(|model| used(model.upstream)) && !config.routes.iter().any(|route| used(route.upstream))
+        })
+        .map(|(_, upstream)| upstream.name.as_str())
+}
+
+/// The memory sum as a table: what, how many, each, together.
+fn memory_table(memory: &Memory) -> String {
+    let wide = memory.lines.iter().map(|line| line.what.len()).max().unwrap_or(0);
+    let mut out = format!("{:<wide$}  {:>12} {:>12} {:>12}\n", "memory", "count", "each", "total");
+    let sums = [
+        (MemoryKind::Standing, "from the start", memory.standing_bytes),
+        (MemoryKind::Load, "with every connection, pool and lane in use", memory.load_bytes),
+        (MemoryKind::Worst, "worst case: all of it as large as allowed, at once", memory.worst_bytes),
+    ];
+    for (kind, what, sum) in sums {
+        for line in memory.lines.iter().filter(|line| line.kind == kind) {
+            let (each, total) = (show_size_rounded(line.bytes_each), show_size_rounded(line.total_bytes));
+            let _ = writeln!(out, "{:<wide$}  {:>12} {each:>12} {total:>12}", line.what, line.count);
+        }
+        let _ = writeln!(out, "= {what:<width$}  {:>12}", show_size_rounded(sum), width = wide + 24);
+    }
+    out.push_str("lower it with server.max_body, server.max_connections, upstreams.max_response\n");
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn show_upstream(upstream: &Upstream) -> String {
+    let shown = |end: &crate::config::Endpoint| match end.weight {
+        1 => show_endpoint(&end.addr),
+        weight => format!("{} (weight {weight})", show_endpoint(&end.addr)),
+    };
+    let endpoints = upstream.endpoints.iter().map(shown).collect::<Vec<_>>().join(", ");
+    let balance = match upstream.balance {
+        Balance::RoundRobin => "round robin",
+        Balance::LeastInFlight => "least in flight",
+    };
+    match upstream.endpoints.len() {
+        1 => format!("{}: {endpoints}", upstream.name),
+        _ => format!("{}: {endpoints} ({balance})", upstream.name),
+    }
+}
+
+fn show_batching(batching: &crate::config::Batching) -> String {
+    if batching.mode == BatchingMode::Off {
+        return "not coalesced".to_owned();
+    }
+    let delay =
+        if batching.max_delay.is_zero() { String::new() } else { format!(", held back {} at most", show_duration(batching.max_delay)) };
+    format!(
+        "batching {}: up to {} items and {} a call, {} in flight per endpoint{delay}",
+        mode_name(batching.mode),
+        batching.max_items,
+        show_size(batching.max_bytes),
+        batching.in_flight
+    )
+}
+
+fn mode_name(mode: BatchingMode) -> &'static str {
+    match mode {
+        BatchingMode::Exclusive => "exclusive",
+        BatchingMode::Batching => "batching",
+        BatchingMode::Off => "off",
+    }
+}
+
+fn show_listen(addr: &ListenAddr) -> String {
+    match addr {
+        ListenAddr::Tcp(addr) => addr.to_string(),
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn show_endpoint(addr: &EndpointAddr) -> String {
+    match addr {
+        EndpointAddr::Tcp { host, port, .. } if host.contains(':') => format!("http://[{host}]:{port}"),
+        EndpointAddr::Tcp { host, port, .. } => format!("http://{host}:{port}"),
+        EndpointAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}

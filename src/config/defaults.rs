@@ -1,0 +1,44 @@
+//! Every default, once. The reasons stand where a person reads them: beside the key in `raw` (the schema) and in
+//! docs/configuration.md; tests hold the three together.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::BatchingMode;
+
+pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+pub const MAX_CONNECTIONS: u32 = 10_000;
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub const MAX_BODY_BYTES: u64 = 32 << 20;
+pub const RECEIVE_BUFFERS: u16 = 1024;
+pub const RECEIVE_BUFFER_BYTES: u32 = 8 << 10;
+pub const INBOX_SLOTS: u32 = 4096;
+pub const TRUST_FORWARDED: bool = false;
+pub const DEBUG_HEADERS: bool = false;
+
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(120);
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(600);
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+pub const POOL_MAX_IDLE: u32 = 256;
+pub const MAX_RESPONSE_BYTES: u64 = 64 << 20;
+pub const FORWARD_AUTHORIZATION: bool = false;
+pub const WEIGHT: u32 = 1;
+
+pub const MAX_ITEMS: u32 = 32;
+pub const MAX_BATCH_BYTES: u64 = 2 << 20;
+pub const MAX_DELAY: Duration = Duration::ZERO;
+pub const MAX_QUEUE_ITEMS: u32 = 4096;
+
+/// Merged calls in flight per endpoint: an exclusive upstream would queue the second one unmerged, a batching one merges again.
+#[must_use]
+pub const fn in_flight(mode: BatchingMode) -> u32 {
+    match mode {
+        BatchingMode::Exclusive | BatchingMode::Off => 1,
+        BatchingMode::Batching => 4,
+    }
+}

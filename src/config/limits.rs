@@ -1,0 +1,118 @@
+//! Every bound of the product: the constants here, with what happens at each, the bounds of the configuration's own keys, and (in
+//! `memory`) the sum they add up to. docs/configuration.md lists the same; a test holds the two together. The defaults
+//! of the keys are in `defaults`.
+
+use std::time::Duration;
+
+/// Bytes of a request target. Beyond: 414.
+pub const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Bytes of one field line. Beyond: 431.
+pub const FIELD_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a request head. Beyond: 431.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Fields of a head, and of trailers. Beyond: 431; in an answer 502.
+pub const FIELDS_MAX: usize = 100;
+/// Bytes of a method. Beyond: 400.
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of an answer's head. Beyond: 502, and the upstream connection is closed.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 1 << 20;
+/// Interim answers (1xx) before the final one. Beyond: 502.
+pub const INTERIM_ANSWERS_MAX: u32 = 8;
+/// Bytes of one chunk line's extensions. Beyond: 400.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+/// Bytes of all chunk extensions of a body. Beyond: 400.
+pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 8 << 10;
+/// Bytes a client may send ahead of its turn (pipelining) on a connection. Beyond: we stop receiving until they are used.
+pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an unwanted body that are read away to keep the connection. Beyond: the connection is closed after the answer.
+pub const DRAIN_BODY_BYTES_MAX: u64 = 64 << 10;
+/// Time for reading an unwanted body away. Beyond: the connection is closed after the answer.
+pub const DRAIN_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Receive buffers one connection may hold at a time. At the bound its receiving stops until half of them are back.
+pub const RECEIVE_LEASES_MAX: usize = 8;
+
+/// Lanes a shard is home of. Beyond: the job goes alone, not coalesced.
+pub const LANES_MAX: usize = 10_000;
+/// A lane without a job is forgotten after this, and with it what it learned.
+pub const LANE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Items of one client request. Beyond: it is forwarded as it is, not coalesced (OpenAI allows as many).
+pub const REQUEST_ITEMS_MAX: u32 = 2048;
+/// Isolation of a bad item in a batch of k: at most `2 * ceil(log2 k)` plus this many calls, then one by one within the deadline.
+pub const ISOLATION_EXTRA_CALLS: u32 = 4;
+/// Tries of one exchange in all, the first included. Beyond: the last fault is answered.
+pub const TRIES_MAX: u32 = 3;
+/// Retries per hundred calls of an upstream and shard. Beyond: no retry, the fault is answered.
+pub const RETRY_BUDGET_PERCENT: u32 = 10;
+/// Retries an upstream may always make, so that a quiet one can retry at all (per shard, refilled by the budget).
+pub const RETRY_BUDGET_MIN: u32 = 10;
+
+/// Bytes of a configuration file. Beyond: refused.
+pub const CONFIG_FILE_BYTES_MAX: usize = 4 << 20;
+/// `server.shards`. Beyond: refused by `check`, as is every bound below.
+pub const SHARDS_MAX: u32 = 1024;
+/// `server.listen` entries.
+pub const LISTENERS_MAX: usize = 64;
+/// `server.max_connections`.
+pub const CONNECTIONS_MAX: u32 = 1_000_000;
+/// `server.receive_buffers`, least: below it a few slow connections would starve the rest.
+pub const RECEIVE_BUFFERS_MIN: u16 = 16;
+/// `server.receive_buffers`: the kernel's bound on a buffer ring.
+pub const RECEIVE_BUFFERS_MAX: u16 = 32_768;
+/// `server.receive_buffer`, least: below it a head needs many receives.
+pub const RECEIVE_BUFFER_BYTES_MIN: u32 = 4 << 10;
+/// `server.receive_buffer`.
+pub const RECEIVE_BUFFER_BYTES_MAX: u32 = 1 << 20;
+/// `server.inbox_slots`, least.
+pub const INBOX_SLOTS_MIN: u32 = 64;
+/// `server.inbox_slots`.
+pub const INBOX_SLOTS_MAX: u32 = 1 << 20;
+/// `server.max_body`, `upstreams.max_response`, `models.batching.max_bytes`: positions in a buffer are 32 bits wide.
+pub const HELD_BYTES_MAX: u64 = 1 << 30;
+/// `[[upstreams]]`: each is a metric label.
+pub const UPSTREAMS_MAX: usize = 1024;
+/// `upstreams.endpoints` of one upstream: choosing one looks at all.
+pub const ENDPOINTS_MAX: usize = 256;
+/// `[[models]]`: each is a metric label.
+pub const MODELS_MAX: usize = 4096;
+/// `[[routes]]`.
+pub const ROUTES_MAX: usize = 1024;
+/// `upstreams.name`, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// `models.name`, in bytes.
+pub const MODEL_NAME_BYTES_MAX: usize = 256;
+/// `routes.path`, in bytes.
+pub const ROUTE_PATH_BYTES_MAX: usize = 1024;
+/// Path of a Unix socket, in bytes (`sun_path`, unix(7), with its closing NUL).
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+/// `upstreams.pool_max_idle`.
+pub const POOL_IDLE_MAX: u32 = 65_536;
+/// `upstreams.endpoints.weight`.
+pub const WEIGHT_MAX: u32 = 1000;
+/// `models.batching.max_items`.
+pub const BATCH_ITEMS_MAX: u32 = 2048;
+/// `models.batching.max_bytes`, least: below it not even two short texts fit.
+pub const BATCH_BYTES_MIN: u64 = 1 << 10;
+/// `models.batching.max_delay`.
+pub const BATCH_DELAY_MAX: Duration = Duration::from_secs(10);
+/// `models.batching.in_flight`.
+pub const BATCHES_IN_FLIGHT_MAX: u32 = 1024;
+/// `models.batching.max_queue_items`.
+pub const QUEUE_ITEMS_MAX: u32 = 1 << 20;
+
+// What one of each costs in memory, rounded up: the sum is a promise, so these may be too large and never too small. The rooms that
+// own the types assert that theirs fit.
+
+/// A client connection: its state, its task and its tail of unparsed bytes while it is idle.
+pub const CONNECTION_BYTES: u64 = 4 << 10;
+/// A head being held and bytes sent ahead, while an exchange runs.
+pub const EXCHANGE_BYTES: u64 = (HEAD_BYTES_MAX + PIPELINED_BYTES_MAX) as u64;
+/// An idle connection in a pool.
+pub const POOLED_CONNECTION_BYTES: u64 = 512;
+/// A slot of an inbox.
+pub const INBOX_SLOT_BYTES: u64 = 256;
+/// A lane without jobs: its key, its learned cost line.
+pub const LANE_BYTES: u64 = 2 << 10;
+/// A job waiting in a lane, without its body.
+pub const JOB_BYTES: u64 = 1 << 10;
+/// What a shard owns besides: ring, operation slots, timers, counters, snapshot.
+pub const SHARD_BYTES: u64 = 8 << 20;

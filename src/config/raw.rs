@@ -1,0 +1,326 @@
+//! What a person may write: the TOML form, one struct per table, every value with its place. The doc comments are the
+//! descriptions of the JSON Schema and the defaults written here are checked against the real ones by a test. Units, bounds and
+//! names are text still: `check` decides what they mean.
+
+use std::ops::Range;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+
+/// A value and the bytes of the file it stands in.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub value: T,
+    pub place: Range<usize>,
+}
+
+/// headrace.toml: how to listen, the upstreams behind, the models and routes that lead to them.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "headrace configuration")]
+pub(super) struct RawConfig {
+    /// How clients are served.
+    pub server: Option<RawServer>,
+    /// The operator's side: health, metrics.
+    pub admin: Option<RawAdmin>,
+    /// Sets of equal servers, each a `[[upstreams]]` table.
+    pub upstreams: Option<Vec<At<RawUpstream>>>,
+    /// The models clients ask for, each a `[[models]]` table. At least one model or route is needed.
+    pub models: Option<Vec<At<RawModel>>>,
+    /// Traffic that is not a model call, each a `[[routes]]` table.
+    pub routes: Option<Vec<At<RawRoute>>>,
+}
+
+/// How clients are served.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawServer {
+    /// Addresses to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"` or `"unix:/run/headrace.sock"`. The default is this host only:
+    /// nothing is open to a network until someone says so.
+    #[schemars(extend("default" = ["127.0.0.1:8080"]))]
+    pub listen: Option<At<Vec<At<String>>>>,
+    /// Shards (pinned threads), `"auto"` or 1 to 1024. Auto is one per core this process may use (affinity mask and cgroup quota):
+    /// fewer leave cores idle, more fight for them.
+    #[schemars(extend("default" = "auto"))]
+    pub shards: Option<At<RawShards>>,
+    /// `"auto"`, `"uring"` or `"epoll"`. Auto takes io_uring where the kernel grants it, else epoll, and says which at the start.
+    #[schemars(extend("default" = "auto"), extend("enum" = ["auto", "uring", "epoll"]))]
+    pub io: Option<At<String>>,
+    /// Open client connections per shard, 1 to 1000000. At the bound accept pauses and the kernel's backlog holds the rest.
+    #[schemars(extend("default" = 10_000))]
+    pub max_connections: Option<At<i64>>,
+    /// A request head must be complete this long after its first byte; then 408. It ends clients that trickle headers.
+    #[schemars(extend("default" = "10s"))]
+    pub header_timeout: Option<At<String>>,
+    /// Silence allowed between two pieces of a body; then 408. Long enough for a poor line, short enough to free the memory.
+    #[schemars(extend("default" = "30s"))]
+    pub body_timeout: Option<At<String>>,
+    /// A keep-alive connection without a request is closed after this; no answer is due, so nothing is lost.
+    #[schemars(extend("default" = "60s"))]
+    pub idle_timeout: Option<At<String>>,
+    /// Exchanges that have begun may take this long after SIGTERM; then they are cut. It matches what orchestrators grant.
+    #[schemars(extend("default" = "30s"))]
+    pub drain_timeout: Option<At<String>>,
+    /// The largest request body that is held for inspection (model calls); beyond it 413. 32 MiB holds a prompt with images.
+    #[schemars(extend("default" = "32MiB"))]
+    pub max_body: Option<At<String>>,
+    /// Receive buffers per shard, a power of two up to 32768. When all are lent, receiving waits until one returns.
+    #[schemars(extend("default" = 1024))]
+    pub receive_buffers: Option<At<i64>>,
+    /// Bytes of one receive buffer, 4KiB to 1MiB. 8 KiB holds nearly every request whole.
+    #[schemars(extend("default" = "8KiB"))]
+    pub receive_buffer: Option<At<String>>,
+    /// Slots in a shard's inbox, a power of two up to 1048576. When it is full the job is shed with 503.
+    #[schemars(extend("default" = 4096))]
+    pub inbox_slots: Option<At<i64>>,
+    /// Keep `Forwarded` and `X-Forwarded-*` that clients send, and add to them: only when every client is a proxy you trust.
+    /// Default false: theirs are removed and ours are written, since anyone can write them.
+    #[schemars(extend("default" = false))]
+    pub trust_forwarded: Option<At<bool>>,
+    /// Answer with `x-headrace-batch-size` and `x-headrace-batch-wait-us`. Default false: clients need not know their neighbours.
+    #[schemars(extend("default" = false))]
+    pub debug_headers: Option<At<bool>>,
+}
+
+/// The operator's side: health, metrics.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    /// Address of `/livez`, `/readyz` and `/metrics`. The default is this host only: metrics tell more than clients should know.
+    #[schemars(extend("default" = "127.0.0.1:9090"))]
+    pub listen: Option<At<String>>,
+}
+
+/// A set of equal servers.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpstream {
+    /// The name models and routes refer to: letters, digits, `_`, `-`, `.`; it is a metric label.
+    #[schemars(required)]
+    pub name: Option<At<String>>,
+    /// Addresses of the servers, at least one: `"http://127.0.0.1:8000"`, `"unix:/run/vllm.sock"` or `{ url = "...", weight = 2 }`.
+    #[schemars(required)]
+    pub endpoints: Option<At<Vec<At<RawEndpoint>>>>,
+    /// `"least_in_flight"` or `"round_robin"`. Model calls differ a lot in cost, so the endpoint with the least to do is next.
+    #[schemars(extend("default" = "least_in_flight"), extend("enum" = ["least_in_flight", "round_robin"]))]
+    pub balance: Option<At<String>>,
+    /// How long to wait for a connection; then another endpoint is tried. Nearby servers answer in milliseconds or not at all.
+    #[schemars(extend("default" = "1s"))]
+    pub connect_timeout: Option<At<String>>,
+    /// From the request's last byte to the answer's first; then 504, never retried. Cold models are slow.
+    #[schemars(extend("default" = "120s"))]
+    pub first_byte_timeout: Option<At<String>>,
+    /// The whole call; then it is cut. Ten minutes let a long generation end.
+    #[schemars(extend("default" = "600s"))]
+    pub total_timeout: Option<At<String>>,
+    /// A pooled connection that was idle for longer is closed, not reused. Below uvicorn's 5 s, so that we close first.
+    #[schemars(extend("default" = "4s"))]
+    pub pool_idle_timeout: Option<At<String>>,
+    /// Idle connections kept per endpoint and shard, 0 to 65536; beyond it a connection is closed after its answer.
+    #[schemars(extend("default" = 256))]
+    pub pool_max_idle: Option<At<i64>>,
+    /// Largest answer that is held whole (coalesced calls); beyond it 502. 64 MiB holds 2048 embeddings as text.
+    #[schemars(extend("default" = "64MiB"))]
+    pub max_response: Option<At<String>>,
+    /// Send the client's `Authorization` to this upstream; it is then part of the lane key, so clients share no batches.
+    /// Default false: a client's credential is for the gateway.
+    #[schemars(extend("default" = false))]
+    pub forward_authorization: Option<At<bool>>,
+}
+
+/// One server: its address, or `{ url, weight }`.
+#[derive(Clone, Debug)]
+pub(super) enum RawEndpoint {
+    Plain(String),
+    Full(RawEndpointTable),
+}
+
+/// One server with its share of the calls.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEndpointTable {
+    /// `"http://host:port"` or `"unix:/path"`.
+    #[schemars(required)]
+    pub url: Option<At<String>>,
+    /// Its share of the calls against its neighbours, 1 to 1000. Equal servers share equally.
+    #[schemars(extend("default" = 1))]
+    pub weight: Option<At<i64>>,
+}
+
+/// A model clients ask for.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    /// What clients ask for; `"*"` takes every name that no other entry takes.
+    #[schemars(required)]
+    pub name: Option<At<String>>,
+    /// The upstream that serves it, by name.
+    #[schemars(required)]
+    pub upstream: Option<At<String>>,
+    /// How requests for it are merged.
+    pub batching: Option<RawBatching>,
+}
+
+/// How requests for a model are merged.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBatching {
+    /// `"exclusive"` (no batcher behind it: merging makes the GPU batch), `"batching"` (TEI, vLLM, Infinity: merging saves
+    /// front-end work) or `"off"`. The default gains most where it fits and loses little where it does not.
+    #[schemars(extend("default" = "exclusive"), extend("enum" = ["exclusive", "batching", "off"]))]
+    pub mode: Option<At<String>>,
+    /// Items per upstream call at most, 1 to 2048. 32 is the client batch limit of TEI.
+    #[schemars(extend("default" = 32))]
+    pub max_items: Option<At<i64>>,
+    /// Body bytes per merged call at most. 2 MiB is TEI's payload limit.
+    #[schemars(extend("default" = "2MiB"))]
+    pub max_bytes: Option<At<String>>,
+    /// A ceiling on how long a ready batch may be held back. Default 0: the upstream's busy time is the window, a timer only adds delay.
+    #[schemars(extend("default" = "0ms"))]
+    pub max_delay: Option<At<String>>,
+    /// Merged calls in flight per endpoint, 1 to 1024. Default 1 for exclusive upstreams (more would queue unmerged at the GPU),
+    /// 4 for batching ones (they merge again).
+    pub in_flight: Option<At<i64>>,
+    /// Items waiting per lane at most, 1 to 1048576; beyond it jobs are shed with 429 and `Retry-After`.
+    #[schemars(extend("default" = 4096))]
+    pub max_queue_items: Option<At<i64>>,
+    /// How long a job may wait for its answer, queueing included; then 504. Default: the upstream's `total_timeout`.
+    pub timeout: Option<At<String>>,
+}
+
+/// Traffic that is not a model call: a path and everything below it.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    /// Begins with `/`; takes itself and everything below it. `/` takes all; the longest path wins.
+    #[schemars(required)]
+    pub path: Option<At<String>>,
+    /// The upstream that serves it, by name.
+    #[schemars(required)]
+    pub upstream: Option<At<String>>,
+}
+
+/// A word or a number: `"auto"` or a count.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawShards {
+    Count(i64),
+    /// `shape` has seen to it that no other word comes here.
+    Auto(Auto),
+}
+
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Auto {
+    Auto,
+}
+
+/// The JSON Schema as a value: the same that [`super::schema`] prints and that `shape` walks.
+pub(super) fn schema_value() -> serde_json::Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut value = settings.into_generator().into_root_schema_for::<RawConfig>().to_value();
+    as_toml(&mut value);
+    value
+}
+
+/// TOML has no null: an optional key is left out, so the `null` that an `Option` allows is taken out of the schema. Number formats
+/// name our types and not what is allowed; the line breaks of descriptions are those of this file.
+fn as_toml(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, value| key != "format" || !value.is_string());
+            if let Some(Value::String(description)) = map.get_mut("description") {
+                *description = description.replace('\n', " ");
+            }
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|one| one != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    map.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Value::Array(choices)) = map.get_mut("anyOf") {
+                choices.retain(|one| one.get("type").is_none_or(|kind| kind != "null"));
+                if let [Value::Object(one)] = choices.as_slice() {
+                    let one = one.clone();
+                    map.remove("anyOf");
+                    // What stands beside the reference (the key's own description) is said for this place and wins.
+                    for (key, inner) in one {
+                        map.entry(key).or_insert(inner);
+                    }
+                }
+            }
+            map.values_mut().for_each(as_toml);
+        }
+        Value::Array(items) => items.iter_mut().for_each(as_toml),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<At<T>, D::Error> {
+        let spanned = toml::Spanned::<T>::deserialize(deserializer)?;
+        Ok(At { place: spanned.span(), value: spanned.into_inner() })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+}
+
+impl JsonSchema for RawShards {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Shards".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string", "enum": ["auto"] }, { "type": "integer" }] })
+    }
+}
+
+impl JsonSchema for RawEndpoint {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Endpoint".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let table = generator.subschema_for::<RawEndpointTable>();
+        json_schema!({ "anyOf": [{ "type": "string" }, table] })
+    }
+}
+
+impl<'de> Deserialize<'de> for RawEndpoint {
+    /// By hand: serde's untagged enums lose the places of the values inside.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawEndpoint, D::Error> {
+        struct EndpointVisitor;
+
+        impl<'de> Visitor<'de> for EndpointVisitor {
+            type Value = RawEndpoint;
+
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("an address or { url = \"...\", weight = 1 }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawEndpoint, E> {
+                Ok(RawEndpoint::Plain(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawEndpoint, A::Error> {
+                RawEndpointTable::deserialize(MapAccessDeserializer::new(map)).map(RawEndpoint::Full)
+            }
+        }
+
+        deserializer.deserialize_any(EndpointVisitor)
+    }
+}

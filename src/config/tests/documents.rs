@@ -1,0 +1,131 @@
+//! docs/configuration.md tells every key and every bound, in the words of the schema and of limits.rs. Its two lists are made from
+//! those; HEADRACE_BLESS=1 writes them anew.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::golden::{compare, read};
+use super::{good, schema};
+
+/// The tables of the file: heading, place in the schema, and the name of their keys.
+const TABLES: &[(&str, &str, &str)] = &[
+    ("[server]", "/properties/server", "server"),
+    ("[admin]", "/properties/admin", "admin"),
+    ("[[upstreams]]", "/properties/upstreams/items", "upstreams"),
+    ("upstreams.endpoints", "/properties/upstreams/items/properties/endpoints/items/anyOf/1", "upstreams.endpoints"),
+    ("[[models]]", "/properties/models/items", "models"),
+    ("models.batching", "/properties/models/items/properties/batching", "models.batching"),
+    ("[[routes]]", "/properties/routes/items", "routes"),
+];
+
+#[test]
+fn the_guide_tells_every_key_and_bound() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = read(&path);
+    let text = between(&text, "keys", &keys());
+    compare(&path, &between(&text, "bounds", &bounds()));
+}
+
+/// A key of the schema that stands in no table of the guide would be found here.
+#[test]
+fn the_guide_has_every_table_of_the_schema() {
+    let schema: Value = serde_json::from_str(&schema()).unwrap();
+    let mut tables = 0;
+    count_tables(&schema, &mut tables);
+    assert_eq!(tables, TABLES.len() + 1, "a table was added: name it in TABLES");
+}
+
+/// The examples of the guide are complete configurations.
+#[test]
+fn the_examples_of_the_guide_are_right() {
+    let text = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md"));
+    let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|part| part.split("```").next()).collect();
+    assert!(examples.len() >= 2);
+    for example in examples {
+        good(example);
+    }
+}
+
+fn count_tables(schema: &Value, tables: &mut usize) {
+    match schema {
+        Value::Object(map) => {
+            *tables += usize::from(map.get("properties").is_some_and(Value::is_object));
+            map.values().for_each(|inner| count_tables(inner, tables));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| count_tables(inner, tables)),
+        _ => {}
+    }
+}
+
+/// `text` with the lines between the markers of `name` replaced.
+fn between(text: &str, name: &str, inner: &str) -> String {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("the marker {begin} is gone"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("the marker {end} is gone"));
+    format!("{before}{begin}{inner}{end}{after}")
+}
+
+fn keys() -> String {
+    let schema: Value = serde_json::from_str(&schema()).unwrap();
+    let mut out = String::new();
+    for (heading, pointer, name) in TABLES {
+        let table = schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is not in the schema"));
+        writeln!(out, "### {heading}\n\n{}\n\n| key | default | meaning, reason, what happens at the bound |\n|---|---|---|", words(table))
+            .unwrap();
+        let required = table.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        for (key, inner) in table["properties"].as_object().unwrap() {
+            let default = match inner.get("default") {
+                Some(default) => format!("`{default}`"),
+                None if required.iter().any(|one| one == key) => "required".to_owned(),
+                None => "see right".to_owned(),
+            };
+            assert!(!words(inner).is_empty(), "{name}.{key} has no description");
+            writeln!(out, "| `{name}.{key}` | {default} | {} |", words(inner).replace('|', "\\|")).unwrap();
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The constants of limits.rs with their comments.
+fn bounds() -> String {
+    let source = include_str!("../limits.rs");
+    let mut out = "| bound | value | what is bounded, and beyond it |\n|---|---|---|\n".to_owned();
+    let mut comment = String::new();
+    for line in source.lines() {
+        if let Some(words) = line.strip_prefix("/// ") {
+            comment.push_str(if comment.is_empty() { "" } else { " " });
+            comment.push_str(words);
+        } else if let Some((name, value)) = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(" = ")) {
+            let name = name.split(':').next().unwrap();
+            assert!(!comment.is_empty(), "{name} has no comment");
+            writeln!(out, "| `{name}` | {} | {comment} |", shown(name, value.trim_end_matches(';'))).unwrap();
+            comment.clear();
+        } else {
+            comment.clear();
+        }
+    }
+    out
+}
+
+/// A value as limits.rs writes it, for readers: `64 << 10` bytes are 64 KiB.
+fn shown(name: &str, value: &str) -> String {
+    let seconds = value.strip_prefix("Duration::from_secs(").and_then(|rest| rest.strip_suffix(')'));
+    match (seconds, value.split_once(" << ")) {
+        (Some(seconds), _) => format!("{seconds} s"),
+        (None, Some((number, "10"))) if name.contains("BYTES") => format!("{number} KiB"),
+        (None, Some((number, "20"))) if name.contains("BYTES") => format!("{number} MiB"),
+        (None, Some((number, "30"))) if name.contains("BYTES") => format!("{number} GiB"),
+        (None, Some((number, shift))) => (number.parse::<u64>().unwrap() << shift.parse::<u32>().unwrap()).to_string(),
+        (None, None) => value
+            .trim_end_matches(" as u64")
+            .trim_matches(['(', ')'])
+            .replace('_', if value.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "_" }),
+    }
+}
+
+fn words(schema: &Value) -> &str {
+    schema.get("description").and_then(Value::as_str).unwrap_or_default()
+}
