@@ -154,6 +154,8 @@ impl Rt {
     /// When the driver is broken; the shard cannot go on.
     pub fn wait(&self, until: Option<Instant>, idle: &impl Idle) -> io::Result<()> {
         let inner = &*self.0;
+        // Before the sleep: the tasks may just have returned the buffers that a starved receive waits for.
+        inner.sockets.borrow_mut().feed_starved(&mut **inner.driver.borrow_mut());
         let wait = self.time_to_wait(until);
         let mut completions = inner.completions.take();
         let result = if inner.tasks.has_ready() || idle.has_work() || wait == Wait::Now {
@@ -170,7 +172,6 @@ impl Rt {
             }
         }
         inner.completions.replace(completions);
-        inner.sockets.borrow_mut().feed_starved(&mut **inner.driver.borrow_mut());
         inner.timers.borrow_mut().expire(inner.now.get(), |task| inner.tasks.wake(task));
         result
     }

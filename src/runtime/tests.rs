@@ -135,6 +135,8 @@ fn connecting_to_a_closed_port_fails_with_the_reason() {
         let listener = rt.listen(&loopback(), 1).unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
         drop(listener);
+        // One turn, so that the close is done before the connect.
+        rt.wait(Some(rt.now()), &super::Alone).unwrap();
         let rt2 = rt.clone();
         let result = rt.block_on(async move { rt2.connect(&address).await.map(|_| ()).map_err(|error| error.kind()) }).unwrap();
         assert_eq!(result, Err(std::io::ErrorKind::ConnectionRefused), "{}", rt.driver_name());
