@@ -143,11 +143,13 @@ pub(super) fn span_of(buffer: &[u8], part: &[u8]) -> Span {
     Span::new(start..start + part.len())
 }
 
-/// Turns httparse's lines into classified fields; refuses what httparse lets pass (rules 4 and 5).
+/// Turns httparse's lines into classified fields; refuses what httparse lets pass (rules 4 and 5). `look_alike` tells the names
+/// with `_` that are not let in.
 pub(super) fn collect_fields(
     buffer: &[u8],
     lines: &[httparse::Header<'_>],
     limits: &HeadLimits,
+    look_alike: fn(&[u8]) -> bool,
     fields: &mut Vec<Field>,
 ) -> Result<(), HeadError> {
     fields.clear();
@@ -161,7 +163,7 @@ pub(super) fn collect_fields(
             return Err(HeadError { status: 431, reason: "field_too_long" });
         }
         let known = Known::of(line.name.as_bytes());
-        if known == Known::Other && Known::is_look_alike(line.name.as_bytes()) {
+        if known == Known::Other && look_alike(line.name.as_bytes()) {
             return Err(HeadError::bad("underscore_look_alike"));
         }
         fields.push(Field { name, value, known });
@@ -177,7 +179,7 @@ pub(super) fn line_error(head: &[u8], error: httparse::Error) -> HeadError {
         httparse::Error::TooManyHeaders => return HeadError { status: 431, reason: "too_many_fields" },
         httparse::Error::HeaderName => "field_name",
         httparse::Error::HeaderValue => "field_value",
-        httparse::Error::NewLine => "bare_cr",
+        httparse::Error::NewLine => "line_end",
         httparse::Error::Status => "status_line",
         httparse::Error::Token => "request_line",
         httparse::Error::Version => "version",

@@ -122,27 +122,20 @@ impl Known {
 
     /// A name with `_` that servers which read `_` as `-` take for a framing, Host, auth or forwarding field (rule 4).
     pub(super) fn is_look_alike(name: &[u8]) -> bool {
-        if memchr::memchr(b'_', name).is_none() {
-            return false;
-        }
-        let class = classify::<true>(name);
+        let class = Known::with_dashes(name);
         class.is_identity()
             || class.is_credential()
-            || matches!(
-                class,
-                Known::ContentLength
-                    | Known::TransferEncoding
-                    | Known::Connection
-                    | Known::KeepAlive
-                    | Known::ProxyConnection
-                    | Known::Trailer
-                    | Known::Http2Settings
-                    | Known::ProxyAuthenticate
-                    | Known::ProxyAuthorization
-                    | Known::Host
-                    | Known::HeadraceCoalesce
-                    | Known::Headrace
-            )
+            || class.is_hop_by_hop()
+            || matches!(class, Known::Host | Known::HeadraceCoalesce | Known::Headrace)
+    }
+
+    /// The part of the look-alikes that could mislead whoever reads an answer.
+    pub(super) fn is_framing_look_alike(name: &[u8]) -> bool {
+        matches!(Known::with_dashes(name), Known::ContentLength | Known::TransferEncoding)
+    }
+
+    fn with_dashes(name: &[u8]) -> Known {
+        if memchr::memchr(b'_', name).is_some() { classify::<true>(name) } else { Known::Other }
     }
 }
 

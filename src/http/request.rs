@@ -74,6 +74,7 @@ impl RequestHead {
     pub fn parse(&mut self, buffer: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Result<Parsed, HeadError> {
         let Some(found) = scan::request_head(buffer, scanned, limits)? else { return Ok(Parsed::Partial) };
         self.read_lines(buffer, found, limits)?;
+        self.refuse_repeats(buffer)?;
         self.read_host(buffer)?;
         let options = connection::read(&mut self.fields, buffer)?;
         self.framing = framing::of_request(&self.fields, buffer, self.version)?;
@@ -126,7 +127,19 @@ impl RequestHead {
         }
         let Target { target, path, authority, plain } = target::read(buffer, head::span_of(buffer, path.as_bytes()), self.method)?;
         (self.target, self.path, self.host, self.path_plain) = (target, path, authority, plain);
-        head::collect_fields(buffer, parsed.headers, limits, &mut self.fields)
+        head::collect_fields(buffer, parsed.headers, limits, Known::is_look_alike, &mut self.fields)
+    }
+
+    /// A field that has one value and decides something must not come twice: two readers may take different ones.
+    fn refuse_repeats(&self, buffer: &[u8]) -> Result<(), HeadError> {
+        for (at, field) in self.fields.iter().enumerate() {
+            let single = field.known.is_credential() || field.known == Known::ContentType;
+            let same = |later: &Field| later.known == field.known && later.name.of(buffer).eq_ignore_ascii_case(field.name.of(buffer));
+            if single && self.fields[at + 1..].iter().any(same) {
+                return Err(HeadError::bad("repeated_field"));
+            }
+        }
+        Ok(())
     }
 
     /// Exactly one valid Host; an absolute form's authority must agree with it (rules 6 and 7).
@@ -177,9 +190,9 @@ fn version_error(head: &[u8]) -> HeadError {
         return HeadError::bad("http2_preface");
     }
     let line = &head[..memchr::memchr(b'\r', head).unwrap_or(head.len())];
-    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() && !matches!(major, b'1' | b'2') =>
         {
             HeadError { status: 505, reason: "version" }

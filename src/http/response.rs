@@ -105,7 +105,7 @@ impl ResponseHead {
         let line_end = memchr::memchr(b'\r', text).unwrap_or(text.len());
         let reason_start = STATUS_LINE_START.min(line_end);
         self.reason = Span::new(found.start + reason_start..found.start + line_end);
-        head::collect_fields(buffer, parsed.headers, limits, &mut self.fields)
+        head::collect_fields(buffer, parsed.headers, limits, Known::is_framing_look_alike, &mut self.fields)
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn request_head(buffer: &[u8], scanned: &mut usize, limits: &HeadLimi
     }
     let end = end_of_head(buffer, start, scanned, limits.head_bytes)?;
     if end.is_none() && buffer.len() >= limits.head_bytes {
-        return Err(too_long(&buffer[start..limits.head_bytes], limits));
+        return Err(too_long(buffer.get(start..limits.head_bytes).unwrap_or_default(), limits));
     }
     Ok(end.map(|end| Found { start, end }))
 }
