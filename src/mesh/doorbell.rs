@@ -44,7 +44,9 @@ impl<R: Ring> Doorbell<R> {
     /// The receiver's way to sleep: true when it may now block until it is rung (or until a deadline of its own), false when
     /// `inbox_is_empty` said no and it must look again. After a true it calls [`wake`](Doorbell::wake) when it is up.
     pub fn try_sleep(&self, inbox_is_empty: impl FnOnce() -> bool) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
+        // A swap here and in `wake`, though stores would do on hardware: all writes to the flag then stand in one order for
+        // loom too, which does not order a store against a swap. It costs nothing (x86 makes a SeqCst store of it anyway).
+        self.asleep.swap(true, Ordering::SeqCst);
         // Before the last look: the other half of the pair is in `fence_sends`.
         fence(Ordering::SeqCst);
         if inbox_is_empty() {
@@ -54,11 +56,9 @@ impl<R: Ring> Doorbell<R> {
         false
     }
 
-    /// The receiver is up: senders need not ring.
-    pub fn wake(&self) {
-        // Relaxed: a sender that still sees `true` rings once in vain; one that sees `false` is right, since the receiver
-        // looks at its inbox again before it sleeps.
-        self.asleep.store(false, Ordering::Relaxed);
+    /// The receiver is up: senders need not ring. True when one of them has rung or is about to.
+    pub fn wake(&self) -> bool {
+        !self.asleep.swap(false, Ordering::AcqRel)
     }
 
     /// Rings if the receiver sleeps; true when it rang. Call it after the message is in the inbox.

@@ -126,8 +126,8 @@ impl<T> Port<T> {
     }
 
     /// As [`Inbox::wake`].
-    pub fn wake(&self) {
-        self.inbox.wake();
+    pub fn wake(&self) -> bool {
+        self.inbox.wake()
     }
 }
 
@@ -168,9 +168,9 @@ impl<T> Inbox<T> {
         self.path.doorbell.try_sleep(|| self.path.queue.is_empty())
     }
 
-    /// The receiver is up again, for whatever reason.
-    pub fn wake(&self) {
-        self.path.doorbell.wake();
+    /// The receiver is up again, for whatever reason; true when its bell was rung (or is about to be).
+    pub fn wake(&self) -> bool {
+        self.path.doorbell.wake()
     }
 }
 
