@@ -1,1 +1,20 @@
-//! placeholder: metrics
+//! What is counted: every metric's name and help in one table (`names`), the bounded label values (`labels`), the histograms'
+//! buckets (`buckets`), where each series lies in a counter block (`layout`), the shard's handle (`shard`), and the control
+//! plane's view of all shards with the text form (`registry`, `tally`). Nothing here decides anything, no label is made of
+//! what a client sent, and how blocks cross cores is settled in mesh. The operator's page is docs/metrics.md.
+
+mod buckets;
+mod labels;
+mod layout;
+mod names;
+mod registry;
+mod shard;
+mod tally;
+
+#[cfg(test)]
+mod tests;
+
+pub use labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome};
+pub use names::{Description, Kind, METRICS, Metric};
+pub use registry::{CONTENT_TYPE, Registry, TooManySnapshots};
+pub use shard::{RingStats, ShardMetrics};

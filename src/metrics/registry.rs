@@ -1,0 +1,192 @@
+//! The control plane's side: it makes the blocks of each snapshot, reads them all at a scrape, and folds those nobody writes
+//! any more. It serves no HTTP (admin does).
+//!
+//! ```text
+//!   boot: snapshot 1 ---- exchanges still count ----> last handle dropped: folded into the base, once
+//!   reload:    snapshot 2 ...                         scrape = base + every snapshot not folded + core blocks
+//! ```
+
+use super::layout::{CORE_CELLS, Layout, Offsets, Section, core_sections};
+use super::names::Metric;
+use super::shard::ShardMetrics;
+use super::tally::Tally;
+use crate::config::{Config, UpstreamId};
+use crate::mesh::{CounterBlock, Shared};
+use crate::sys::Instant;
+
+/// The `Content-Type` of [`Registry::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Snapshots whose counters are held at most; a reload beyond it is refused. Each is held by an exchange that began under it,
+/// so this many reloads within one exchange's life.
+const SNAPSHOTS_MAX: usize = 64;
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Registry {
+    shards: u32,
+    core_sections: Vec<Section>,
+    /// By shard, for the life of the process.
+    core: Vec<CounterBlock>,
+    /// Oldest first; the last is the current one.
+    snapshots: Vec<Snapshot>,
+    /// What folded snapshots had counted.
+    base: Tally,
+    reloads_ok: u64,
+    reloads_failed: u64,
+    last_reload_failed: bool,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    offsets: Shared<Offsets>,
+    sections: Vec<Section>,
+    endpoints: Vec<Vec<[String; 2]>>,
+    /// By shard.
+    blocks: Vec<CounterBlock>,
+}
+
+/// A reload is refused: begun exchanges hold the counters of 64 earlier snapshots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooManySnapshots;
+
+impl std::fmt::Display for TooManySnapshots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "begun exchanges still hold {SNAPSHOTS_MAX} earlier configurations; reload again when they have ended")
+    }
+}
+
+impl std::error::Error for TooManySnapshots {}
+
+impl Registry {
+    /// The registry and the first handle of each shard (in the order of their ids).
+    #[must_use]
+    pub fn new(config: &Config, shards: u32) -> (Registry, Vec<ShardMetrics>) {
+        let mut registry = Registry {
+            shards,
+            core_sections: core_sections(),
+            core: (0..shards).map(|_| CounterBlock::new(CORE_CELLS)).collect(),
+            snapshots: Vec::new(),
+            base: Tally::default(),
+            reloads_ok: 0,
+            reloads_failed: 0,
+            last_reload_failed: false,
+        };
+        let handles = registry.add_snapshot(config);
+        (registry, handles)
+    }
+
+    /// Handles for the next snapshot, one per shard: send each with the snapshot it counts for. The former ones go on counting
+    /// until they are dropped.
+    ///
+    /// # Errors
+    /// When too many former snapshots are still in use; nothing changed.
+    pub fn next_snapshot(&mut self, config: &Config) -> Result<Vec<ShardMetrics>, TooManySnapshots> {
+        self.fold_retired();
+        if self.snapshots.len() >= SNAPSHOTS_MAX {
+            return Err(TooManySnapshots);
+        }
+        Ok(self.add_snapshot(config))
+    }
+
+    /// Counts an attempt to reload.
+    pub fn reloaded(&mut self, successfully: bool) {
+        self.last_reload_failed = !successfully;
+        if successfully {
+            self.reloads_ok += 1;
+        } else {
+            self.reloads_failed += 1;
+        }
+    }
+
+    /// Upstreams (of the current snapshot) none of whose endpoints is thought healthy at `now`: not ready for them. An endpoint
+    /// counts as unhealthy when one shard holds it so: three failures in a row are evidence, a shard without calls has none.
+    #[must_use]
+    pub fn unready_upstreams(&self, now: Instant) -> Vec<UpstreamId> {
+        let Some(current) = self.snapshots.last() else { return Vec::new() };
+        let upstreams = (0..).zip(&current.endpoints);
+        let unready = |&(upstream, endpoints): &(u32, &Vec<_>)| {
+            (0..).zip(endpoints).all(|(endpoint, _)| current.unhealthy_shards(upstream, endpoint, now) > 0)
+        };
+        upstreams.filter(unready).map(|(upstream, _)| UpstreamId(upstream)).collect()
+    }
+
+    /// Memory of all blocks, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let blocks = self.core.iter().chain(self.snapshots.iter().flat_map(|snapshot| &snapshot.blocks));
+        blocks.map(CounterBlock::size_bytes).sum()
+    }
+
+    /// The text form (OpenMetrics 1.0, which Prometheus reads; see [`CONTENT_TYPE`]) as of now. Folds what has retired.
+    #[must_use]
+    pub fn render(&mut self, now: Instant) -> String {
+        self.fold_retired();
+        let mut tally = self.base.clone();
+        for snapshot in &self.snapshots {
+            snapshot.add_to(&mut tally);
+        }
+        for (shard, block) in (0..).zip(&self.core) {
+            tally.add_block(&self.core_sections, block, shard);
+        }
+        self.add_process(&mut tally);
+        if let Some(current) = self.snapshots.last() {
+            current.add_health(&mut tally, now);
+        }
+        tally.into_text()
+    }
+
+    fn add_snapshot(&mut self, config: &Config) -> Vec<ShardMetrics> {
+        let Layout { offsets, sections, endpoints } = Layout::new(config, self.shards);
+        let blocks: Vec<CounterBlock> = (0..self.shards).map(|_| CounterBlock::new(offsets.cells)).collect();
+        let offsets = Shared::new(offsets);
+        let handle = |(core, block): (&CounterBlock, &CounterBlock)| ShardMetrics::new(core.writer(), block.writer(), offsets.clone());
+        let handles = self.core.iter().zip(&blocks).map(handle).collect();
+        self.snapshots.push(Snapshot { offsets, sections, endpoints, blocks });
+        handles
+    }
+
+    /// Moves the counts of snapshots that nobody writes any more into the base. Not the current one: its ids are in use.
+    fn fold_retired(&mut self) {
+        let current = self.snapshots.len().saturating_sub(1);
+        let mut index = 0;
+        let base = &mut self.base;
+        self.snapshots.retain(|snapshot| {
+            let retired = index < current && snapshot.blocks.iter().all(CounterBlock::is_final);
+            if retired {
+                snapshot.add_to(base);
+            }
+            index += 1;
+            !retired
+        });
+    }
+
+    fn add_process(&self, tally: &mut Tally) {
+        tally.add(Metric::BuildInfo, vec![env!("CARGO_PKG_VERSION").to_owned()], [1]);
+        tally.add(Metric::ConfigReloads, vec!["ok".to_owned()], [self.reloads_ok]);
+        tally.add(Metric::ConfigReloads, vec!["failed".to_owned()], [self.reloads_failed]);
+        tally.add(Metric::ConfigLastReloadSuccessful, Vec::new(), [u64::from(!self.last_reload_failed)]);
+        tally.add(Metric::ConfigSnapshots, Vec::new(), [self.snapshots.len() as u64]);
+    }
+}
+
+impl Snapshot {
+    fn add_to(&self, tally: &mut Tally) {
+        for (shard, block) in (0..).zip(&self.blocks) {
+            tally.add_block(&self.sections, block, shard);
+        }
+    }
+
+    fn add_health(&self, tally: &mut Tally, now: Instant) {
+        for (upstream, endpoints) in (0..).zip(&self.endpoints) {
+            for (endpoint, labels) in (0..).zip(endpoints) {
+                tally.add(Metric::EndpointUnhealthy, labels.to_vec(), [self.unhealthy_shards(upstream, endpoint, now)]);
+            }
+        }
+    }
+
+    fn unhealthy_shards(&self, upstream: u32, endpoint: u32, now: Instant) -> u64 {
+        let Some(cell) = self.offsets.unhealthy_until(upstream, endpoint) else { return 0 };
+        self.blocks.iter().map(|block| u64::from(block.value(cell) > now.as_nanos())).sum()
+    }
+}

@@ -1,0 +1,180 @@
+//! The shard's handle: what its code calls to count. Every method is index arithmetic and one or two relaxed stores: no
+//! hash, no string, no lock prefix. An id of another snapshot is ignored.
+
+use super::buckets::Scale;
+use super::labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome, status_index};
+use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
+use super::names::Metric;
+use crate::config::{ModelId, UpstreamId};
+use crate::mesh::{CounterWriter, Shared, ShardId};
+use crate::policy::Operation;
+use crate::sys::Instant;
+
+/// The counters of one shard under one snapshot. Keep it with the snapshot whose ids it takes (in an `Rc`): an exchange that
+/// outlives a reload counts into the old one, and when the last reference to that one is dropped the registry folds it. All
+/// handles of a shard must live on its thread.
+#[derive(Debug)]
+pub struct ShardMetrics {
+    /// The same cells in all handles of the shard.
+    core: CounterWriter,
+    /// This snapshot's own.
+    labelled: CounterWriter,
+    offsets: Shared<Offsets>,
+}
+
+/// Totals the ring keeps since the shard began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RingStats {
+    pub turns: u64,
+    pub enters: u64,
+    pub enobufs: u64,
+    pub cq_overflows: u64,
+    pub stale_completions: u64,
+}
+
+impl ShardMetrics {
+    pub(super) fn new(core: CounterWriter, labelled: CounterWriter, offsets: Shared<Offsets>) -> ShardMetrics {
+        ShardMetrics { core, labelled, offsets }
+    }
+
+    /// A request was answered with `status`.
+    pub fn request(&self, target: Target, status: u16) {
+        self.count(self.offsets.request(target, status_index(status)), 1);
+    }
+
+    /// A request spent `nanos` in a phase; [`Phase::Exchange`] is the whole.
+    pub fn phase(&self, phase: Phase, nanos: u64) {
+        observe(&self.core, CORE_PHASES + phase.index() * Scale::Time.cells(), Scale::Time, nanos);
+    }
+
+    /// A client left while its request was in `phase`.
+    pub fn client_closed(&self, phase: Phase) {
+        self.core.add(CORE_CLIENT_CLOSED + phase.index(), 1);
+    }
+
+    pub fn shed(&self, reason: ShedReason) {
+        self.core.add(CORE_SHED + reason.index(), 1);
+    }
+
+    /// A batch of `items` left. Counts it by reason and observes its size.
+    pub fn batch_left(&self, model: ModelId, operation: Operation, items: u32, reason: BatchReason) {
+        self.count(self.offsets.batch(model.0, operation, reason), 1);
+        if let Some(cell) = self.offsets.batch_items(model.0, operation) {
+            observe(&self.labelled, cell, Scale::Items, u64::from(items));
+        }
+    }
+
+    /// A job waited `nanos` at its home before its batch left.
+    pub fn batch_wait(&self, model: ModelId, operation: Operation, nanos: u64) {
+        if let Some(cell) = self.offsets.batch_wait(model.0, operation) {
+            observe(&self.labelled, cell, Scale::Time, nanos);
+        }
+    }
+
+    /// `jobs` of a batch that left came from the shard `origin`.
+    pub fn batch_jobs(&self, model: ModelId, operation: Operation, origin: ShardId, jobs: u64) {
+        self.count(self.offsets.batch_jobs(model.0, operation, origin.0), jobs);
+    }
+
+    /// An upstream call is made to find a culprit.
+    pub fn isolation_call(&self, model: ModelId) {
+        self.count(self.offsets.isolation_calls(model.0), 1);
+    }
+
+    /// A lane turned solo.
+    pub fn lane_solo(&self, model: ModelId) {
+        self.count(self.offsets.lanes_solo(model.0), 1);
+    }
+
+    /// A call ended.
+    pub fn upstream(&self, upstream: UpstreamId, endpoint: u32, outcome: UpstreamOutcome) {
+        self.count(self.offsets.upstream_request(upstream.0, endpoint, outcome), 1);
+    }
+
+    /// A call is made again.
+    pub fn upstream_retry(&self, upstream: UpstreamId) {
+        self.count(self.offsets.upstream_retry(upstream.0), 1);
+    }
+
+    pub fn upstream_connection_opened(&self, upstream: UpstreamId, endpoint: u32) {
+        self.count(self.offsets.upstream_connection_opened(upstream.0, endpoint), 1);
+    }
+
+    /// This shard holds the endpoint unhealthy until then; [`Instant::ZERO`] when it is restored. Call it when
+    /// `Health::handle_failure` or `handle_success` says that something changed.
+    pub fn endpoint_unhealthy_until(&self, upstream: UpstreamId, endpoint: u32, until: Instant) {
+        if let Some(cell) = self.offsets.unhealthy_until(upstream.0, endpoint) {
+            self.labelled.set(cell, until.as_nanos());
+        }
+    }
+
+    pub fn connection_opened(&self) {
+        self.core.add(const { shard_number(Metric::ConnectionsOpened) }, 1);
+        self.core.add(const { shard_number(Metric::Connections) }, 1);
+    }
+
+    pub fn connection_closed(&self) {
+        self.core.sub(const { shard_number(Metric::Connections) }, 1);
+    }
+
+    pub fn exchange_begun(&self) {
+        self.core.add(const { shard_number(Metric::ExchangesInFlight) }, 1);
+    }
+
+    pub fn exchange_ended(&self) {
+        self.core.sub(const { shard_number(Metric::ExchangesInFlight) }, 1);
+    }
+
+    pub fn upstream_call_begun(&self) {
+        self.core.add(const { shard_number(Metric::UpstreamCallsInFlight) }, 1);
+    }
+
+    pub fn upstream_call_ended(&self) {
+        self.core.sub(const { shard_number(Metric::UpstreamCallsInFlight) }, 1);
+    }
+
+    /// Lanes at home here.
+    pub fn lanes(&self, count: u64) {
+        self.core.set(const { shard_number(Metric::Lanes) }, count);
+    }
+
+    /// Items that wait in the lanes at home here.
+    pub fn queued_items(&self, count: u64) {
+        self.core.set(const { shard_number(Metric::QueuedItems) }, count);
+    }
+
+    /// Requests of this shard that wait for a batch's answer.
+    pub fn tickets(&self, count: u64) {
+        self.core.set(const { shard_number(Metric::Tickets) }, count);
+    }
+
+    /// What the ring has counted since the shard began (totals, not differences).
+    pub fn ring_stats(&self, totals: &RingStats) {
+        self.core.set(const { shard_number(Metric::Turns) }, totals.turns);
+        self.core.set(const { shard_number(Metric::RingEnters) }, totals.enters);
+        self.core.set(const { shard_number(Metric::RingEnobufs) }, totals.enobufs);
+        self.core.set(const { shard_number(Metric::RingCqOverflows) }, totals.cq_overflows);
+        self.core.set(const { shard_number(Metric::StaleCompletions) }, totals.stale_completions);
+    }
+
+    /// A flush rang this many peers.
+    pub fn doorbells_rung(&self, count: u32) {
+        self.core.add(const { shard_number(Metric::DoorbellsRung) }, u64::from(count));
+    }
+
+    /// A job went to a home on another shard.
+    pub fn cross_shard_job(&self) {
+        self.core.add(const { shard_number(Metric::CrossShardJobs) }, 1);
+    }
+
+    fn count(&self, cell: Option<usize>, count: u64) {
+        if let Some(cell) = cell {
+            self.labelled.add(cell, count);
+        }
+    }
+}
+
+fn observe(block: &CounterWriter, histogram: usize, scale: Scale, value: u64) {
+    block.add(histogram + scale.bucket(value), 1);
+    block.add(histogram + scale.cells() - 1, value);
+}
