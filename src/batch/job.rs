@@ -160,8 +160,6 @@ pub enum Failure {
     Overloaded { retry_after: Duration },
     /// The upstream's answer is larger than it may be.
     AnswerTooLarge,
-    /// The upstream answered 200 with something that is not this job's answer, alone too.
-    WrongAnswer,
 }
 
 impl Failure {
@@ -176,7 +174,6 @@ impl Failure {
             Failure::QueueFull { .. } => "queue_full",
             Failure::Overloaded { .. } => "upstream_overloaded",
             Failure::AnswerTooLarge => "answer_too_large",
-            Failure::WrongAnswer => "wrong_answer",
         }
     }
 }

@@ -23,6 +23,13 @@ pub struct LaneKey<'a> {
     pub after: &'a [u8],
 }
 
+impl LaneKey<'_> {
+    /// Bytes a lane must keep to know its key.
+    pub(super) fn text_len(&self) -> usize {
+        self.credential.len() + self.before.len() + self.after.len()
+    }
+}
+
 /// The hash that picks a lane's home shard. The same on every shard of a process: `seed` is drawn once at its start, so that nobody
 /// outside can aim requests at one home.
 #[must_use]

@@ -13,6 +13,7 @@
 
 mod call;
 mod cost;
+mod held;
 mod home;
 mod isolate;
 mod job;
@@ -22,6 +23,9 @@ mod merge;
 mod rule;
 mod split;
 mod tickets;
+
+#[cfg(test)]
+mod tests;
 
 pub use call::{Call, CallBody, CallId, CallOutcome};
 pub use home::{Home, HomeLimits, PlantedBug};
