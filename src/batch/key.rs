@@ -4,7 +4,7 @@
 use super::job::Operation;
 use crate::config::ModelId;
 use crate::json::ItemKind;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 /// A lane key, borrowed from a job.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -34,9 +34,7 @@ impl LaneKey<'_> {
 /// outside can aim requests at one home.
 #[must_use]
 pub fn lane_hash(seed: u64, key: &LaneKey<'_>) -> u64 {
-    let mut hasher = foldhash::fast::FixedState::with_seed(seed).build_hasher();
-    key.hash(&mut hasher);
-    hasher.finish()
+    foldhash::fast::FixedState::with_seed(seed).hash_one(key)
 }
 
 /// A lane key, kept by its lane.

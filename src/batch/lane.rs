@@ -108,7 +108,7 @@ impl Lane {
     pub(super) fn forget_queued(&mut self, items: u32, bytes: u64, jobs: &Jobs) {
         self.queued_items -= items;
         self.queued_bytes -= bytes;
-        self.dead_parts += 1;
+        self.dead_parts += usize::from(items > 0);
         if self.dead_parts > 32 && self.dead_parts > self.queue.len() / 2 {
             self.queue.retain(|part| jobs.is_live(part.job));
             self.dead_parts = 0;

@@ -53,6 +53,10 @@ impl Endpoint {
     pub(super) fn succeeded(&mut self, items: u32, sent: Instant, now: Instant) {
         self.cost.observe(items, now.since(sent.max(self.finished_at)));
         self.finished_at = now;
+    }
+
+    /// It answered something else than "not now".
+    pub(super) fn is_there(&mut self) {
         self.refused_count = 0;
         self.unsent_count = 0;
     }

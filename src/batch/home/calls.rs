@@ -75,7 +75,6 @@ impl Calls {
 }
 
 impl Flight {
-    #[expect(clippy::too_many_arguments, reason = "one constructor, one caller, every field is different")]
     pub(super) fn new(
         lane: Option<u32>,
         endpoint: u32,

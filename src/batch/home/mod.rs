@@ -282,6 +282,14 @@ impl Home {
             return;
         };
         self.timers.set(deadline, Timer::Job(key));
+        self.push_bypass(key);
+    }
+
+    fn push_bypass(&mut self, key: JobKey) {
+        // Leavers stay in the line until their turn; not more of them than of the others.
+        if self.bypass.len() > 64 + 2 * self.jobs.len() {
+            self.bypass.retain(|key| self.jobs.is_live(*key));
+        }
         self.bypass.push_back(key);
     }
 

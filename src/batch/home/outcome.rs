@@ -108,6 +108,9 @@ impl Home {
         answered: &Answered,
         now: Instant,
     ) -> (Found, Option<usize>) {
+        if !matches!(answered.status, 429 | 503) {
+            self.lanes[lane as usize].endpoints[flight.endpoint as usize].is_there();
+        }
         let found = match answered.status {
             200 if flight.alone => self.serve_alone(lane, flight, &live, answered, now),
             200 => self.serve(lane, flight, live, answered, now),
@@ -326,7 +329,7 @@ impl Home {
                 held.unsent_count += 1;
                 held.avoid = Some(flight.endpoint);
                 if held.unsent_count < UNSENT_TRIES {
-                    self.bypass.push_back(key);
+                    self.push_bypass(key);
                     return;
                 }
                 Failure::UpstreamUnreachable

@@ -62,7 +62,8 @@ impl Home {
         let lane = &mut self.lanes[slot as usize];
         let waiting = lane.waiting(&self.jobs, now);
         // Isolation goes ahead of new batches, turn and turn about when both wait.
-        if !lane.isolation.is_empty() && !(lane.batch_next && waiting.is_some()) {
+        let batch_first = lane.batch_next && waiting.is_some();
+        if !lane.isolation.is_empty() && !batch_first {
             if let Some(call) = self.next_suspects(slot, now) {
                 return Some(call);
             }
