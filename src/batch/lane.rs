@@ -1,0 +1,236 @@
+//! A lane: the queue of jobs that may share calls, and what is known of the upstream through it. It says what the next batch
+//! holds; `rule` says when it leaves.
+
+use super::cost::Caps;
+use super::held::{Held, Jobs, Part, Parts};
+use super::isolate::Isolation;
+use super::job::LaneRules;
+use super::key::OwnedKey;
+use super::rule::{Endpoint, Waiting};
+use crate::sys::Instant;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) key: OwnedKey,
+    pub(super) hash: u64,
+    pub(super) rules: LaneRules,
+    /// May hold parts of jobs that have ended; they are skipped, and swept out when they are many.
+    queue: VecDeque<Part>,
+    dead_parts: usize,
+    pub(super) queued_items: u32,
+    pub(super) queued_bytes: u64,
+    pub(super) endpoints: SmallVec<[Endpoint; 1]>,
+    pub(super) isolation: Isolation,
+    /// The last call was an isolation call: a batch has the next slot, if one waits.
+    pub(super) batch_next: bool,
+    pub(super) caps: Caps,
+    /// No merging until then: the upstream answered a merged call wrongly.
+    pub(super) solo_until: Instant,
+    pub(super) solo_period: Duration,
+    /// In the list of lanes to look at.
+    pub(super) is_scheduled: bool,
+    /// The moment a timer is set for.
+    pub(super) wake_at: Option<Instant>,
+    /// Used since the eviction hand last passed.
+    pub(super) is_recent: bool,
+    pub(super) turn: u32,
+}
+
+impl Lane {
+    pub(super) fn new(key: OwnedKey, hash: u64, rules: &LaneRules) -> Lane {
+        let count = rules.endpoints as usize;
+        Lane {
+            key,
+            hash,
+            rules: *rules,
+            queue: VecDeque::new(),
+            dead_parts: 0,
+            queued_items: 0,
+            queued_bytes: 0,
+            endpoints: std::iter::repeat_with(Endpoint::default).take(count).collect(),
+            isolation: Isolation::default(),
+            batch_next: false,
+            caps: Caps::new(rules.max_items),
+            solo_until: Instant::ZERO,
+            solo_period: Duration::ZERO,
+            is_scheduled: false,
+            wake_at: None,
+            is_recent: true,
+            turn: 0,
+        }
+    }
+
+    /// Nothing queued, nothing sent: it may be forgotten.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queued_items == 0 && self.isolation.is_empty() && self.endpoints.iter().all(|endpoint| endpoint.in_flight == 0)
+    }
+
+    pub(super) fn is_solo(&self, now: Instant) -> bool {
+        now < self.solo_until
+    }
+
+    /// Calls in flight per endpoint. A lane that does not merge may have as many items out as one that does.
+    pub(super) fn slots(&self, now: Instant) -> u32 {
+        if self.is_solo(now) { self.rules.in_flight.saturating_mul(self.rules.max_items) } else { self.rules.in_flight }
+    }
+
+    pub(super) fn push_back(&mut self, part: Part, held: &mut Held) {
+        self.count_in(part, held);
+        self.queue.push_back(part);
+    }
+
+    /// For parts that were taken before: they keep their place ahead of everyone who came later.
+    pub(super) fn push_front(&mut self, part: Part, held: &mut Held) {
+        self.count_in(part, held);
+        self.queue.push_front(part);
+    }
+
+    fn count_in(&mut self, part: Part, held: &mut Held) {
+        let bytes = held.bytes_of(part.first, part.count);
+        held.queued_items += part.count;
+        held.queued_bytes += bytes;
+        self.queued_items += part.count;
+        self.queued_bytes += bytes;
+    }
+
+    fn count_out(&mut self, part: Part, held: &mut Held) {
+        let bytes = held.bytes_of(part.first, part.count);
+        held.queued_items -= part.count;
+        held.queued_bytes -= bytes;
+        self.queued_items -= part.count;
+        self.queued_bytes -= bytes;
+    }
+
+    /// A job has ended, or was started afresh, that had this much in the queue.
+    pub(super) fn forget_queued(&mut self, items: u32, bytes: u64, jobs: &Jobs) {
+        self.queued_items -= items;
+        self.queued_bytes -= bytes;
+        self.dead_parts += usize::from(items > 0);
+        if self.dead_parts > 32 && self.dead_parts > self.queue.len() / 2 {
+            self.queue.retain(|part| jobs.is_live(part.job));
+            self.dead_parts = 0;
+        }
+    }
+
+    /// What stands in line, as far as the rule cares; `None` when nothing does.
+    pub(super) fn waiting(&mut self, jobs: &Jobs, now: Instant) -> Option<Waiting> {
+        let held = loop {
+            match jobs.get(self.queue.front()?.job) {
+                Some(held) => break held,
+                None => self.pop_dead(),
+            }
+        };
+        let full = self.queued_items >= self.caps.items(now) || self.queued_bytes >= self.rules.max_bytes;
+        Some(Waiting { full, oldest: held.job.arrived, avoid: held.avoid })
+    }
+
+    fn pop_dead(&mut self) {
+        self.queue.pop_front();
+        self.dead_parts = self.dead_parts.saturating_sub(1);
+    }
+
+    /// A guess at how long a job that came now would wait, for clients that are turned away.
+    pub(super) fn predicted_wait(&self, now: Instant) -> Duration {
+        let cap = self.caps.items(now);
+        let time = self.endpoints.iter().filter_map(|endpoint| endpoint.cost.predict(cap)).min();
+        let batches = self.queued_items / cap / self.rules.endpoints + 1;
+        time.map_or(RETRY_AFTER_MAX, |time| time.saturating_mul(batches)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+    }
+
+    /// Everyone in line; some may have ended.
+    pub(super) fn in_line(&self) -> Vec<Part> {
+        self.queue.iter().copied().collect()
+    }
+
+    /// Sends no merged calls for a while, for longer each time in a row. Returns the period, unless it is on already.
+    pub(super) fn go_solo(&mut self, now: Instant) -> Option<Duration> {
+        if self.is_solo(now) {
+            return None;
+        }
+        self.solo_period = (self.solo_period * 2).clamp(SOLO_MIN, SOLO_MAX);
+        self.solo_until = now + self.solo_period;
+        Some(self.solo_period)
+    }
+
+    /// Takes the next batch off the queue. A job that fits into a call is never cut; one that must travel whole is the only one.
+    pub(super) fn take_batch(&mut self, jobs: &mut Jobs, now: Instant) -> Parts {
+        let solo = self.is_solo(now);
+        let (cap, hard) = (self.caps.items(now), self.caps.hard(now));
+        let mut batch = Parts::new();
+        let mut room = cap;
+        let mut bytes = self.key.text_len() as u64;
+        while room > 0 {
+            let Some(part) = self.queue.front().copied() else { break };
+            let Some(held) = jobs.get_mut(part.job) else {
+                self.pop_dead();
+                continue;
+            };
+            let alone = solo || held.whole || (part.count > cap && part.count <= hard);
+            if alone && !batch.is_empty() {
+                break;
+            }
+            let count = match (alone, part.count <= cap) {
+                (true, _) => part.count,
+                (false, true) if part.count > room => break,
+                (false, true) => part.count,
+                (false, false) => room,
+            };
+            let count =
+                if alone { count } else { fitting(held, part, count, self.rules.max_bytes.saturating_sub(bytes), batch.is_empty()) };
+            if count == 0 {
+                break;
+            }
+            let taken = Part { count, ..part };
+            bytes += held.bytes_of(taken.first, taken.count);
+            self.count_out(taken, held);
+            self.advance(taken, part);
+            room = room.saturating_sub(count);
+            batch.push(taken);
+            if alone {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// Takes `taken` off the front of the queue, whose first is `part`.
+    fn advance(&mut self, taken: Part, part: Part) {
+        if taken.count == part.count {
+            self.queue.pop_front();
+        } else if let Some(front) = self.queue.front_mut() {
+            front.first += taken.count;
+            front.count -= taken.count;
+        }
+    }
+}
+
+/// How many of `count` items of `part` go into a call with `room` bytes left. All or none of a job that is not being cut; and a
+/// call that is empty takes what it must, or the job would never leave.
+fn fitting(held: &Held, part: Part, count: u32, room: u64, empty: bool) -> u32 {
+    if held.bytes_of(part.first, count) <= room {
+        return count;
+    }
+    if count == part.count {
+        return if empty { count } else { 0 };
+    }
+    let mut bytes = 0;
+    let mut fits = 0;
+    while fits < count {
+        bytes += held.bytes_of(part.first + fits, 1);
+        if bytes > room {
+            break;
+        }
+        fits += 1;
+    }
+    if empty { fits.max(1) } else { fits }
+}
+
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// How long a lane sends one by one after a wrong answer, before it tries to merge again.
+const SOLO_MIN: Duration = Duration::from_secs(30);
+const SOLO_MAX: Duration = Duration::from_secs(600);
