@@ -69,24 +69,29 @@ async fn readyz(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {
     }
 }
 
-/// Rings every shard and waits for each to end a turn: one that sleeps does so at once, one that is stuck never.
 async fn livez(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {
+    match silent_shards(&plane, BEAT_LOOKS).await {
+        silent if silent.is_empty() => (StatusCode::OK, "alive\n".to_owned()),
+        silent => (StatusCode::SERVICE_UNAVAILABLE, format!("these shards do not turn: {silent:?}\n")),
+    }
+}
+
+/// Rings every shard and waits for each to end a turn: one that sleeps does so at once, one that is stuck never. Looks at most so
+/// many times and returns those that did not.
+pub(super) async fn silent_shards(plane: &Plane, looks: u32) -> Vec<u32> {
     let before: Vec<u64> = plane.shards().iter().map(|line| line.beat.turns()).collect();
-    let silent = || {
-        let lines = (0..).zip(plane.shards()).zip(&before);
-        lines.filter(|((_, line), before)| line.beat.turns() == **before || line.beat.has_ended()).map(|((index, _), _)| index).collect()
-    };
     plane.nudge();
-    for _ in 0..BEAT_LOOKS {
-        if Vec::<u32>::is_empty(&silent()) {
-            return (StatusCode::OK, "alive\n".to_owned());
-        }
-        if plane.shards().iter().any(|line| line.beat.has_ended()) {
-            break;
+    for look in 1.. {
+        let lines = (0..).zip(plane.shards()).zip(&before);
+        let silent = lines.filter(|((_, line), before)| line.beat.turns() == **before || line.beat.has_ended());
+        let silent: Vec<u32> = silent.map(|((index, _), _)| index).collect();
+        // One that has ended will not turn again.
+        if silent.is_empty() || look >= looks || plane.shards().iter().any(|line| line.beat.has_ended()) {
+            return silent;
         }
         tokio::time::sleep(BEAT_LOOK_EVERY).await;
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("these shards do not turn: {:?}\n", silent()))
+    Vec::new()
 }
 
 /// A listener that serves a bounded number of connections, none of them silent for long.

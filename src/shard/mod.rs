@@ -1,5 +1,5 @@
 //! A stand-in with the names and the promises that control needs (the real room replaces it): it answers every connection's first
-//! bytes with 200 and closes, and one whose first bytes say `stay` it keeps until the client leaves.
+//! bytes with 200 and closes, and one whose first bytes say `POST` it keeps until the client leaves.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -81,7 +81,7 @@ impl Shard {
 
     /// # Errors
     /// When the driver is broken.
-    pub fn turn(&self) -> io::Result<()> {
+    pub fn turn(self: &Rc<Self>) -> io::Result<()> {
         while let Some(message) = self.port.pop() {
             match message {
                 Message::Snapshot(snapshot) => drop(self.current.replace(*snapshot)),
@@ -121,7 +121,7 @@ async fn accept(shard: Rc<Shard>, listener: Listener) {
                 if lease.starts_with(b"panic") {
                     assert!(shard.draining.get(), "asked to");
                 }
-                if lease.starts_with(b"stay") {
+                if lease.starts_with(b"POST") {
                     while let Ok(Some(_)) = socket.recv().await {}
                 } else {
                     let _ = socket.send(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n".to_vec()).await;
