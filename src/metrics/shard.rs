@@ -6,7 +6,7 @@ use super::labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome, sta
 use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
 use super::names::Metric;
 use crate::config::{ModelId, UpstreamId};
-use crate::mesh::{CounterWriter, Shared, ShardId};
+use crate::mesh::{CounterWriter, ShardId, Shared};
 use crate::policy::Operation;
 use crate::sys::Instant;
 
