@@ -62,14 +62,9 @@ fn rule_12_chunks() {
         (b"1\r\na\r\nA\r\n0123456789\r\n000\r\n\r\n", b"a0123456789"),
         (b"000000000000000a\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
         (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
-        (b"1;a\r\nx\r\n0;b=c;d=\"e\\\"\t ;\r\n", b""),
         (b"1;a;b=c;d=\"e \\\" ;f\xfc\";g\r\nx\r\n0;h\r\n\r\n", b"x"),
     ] {
-        if bytes.ends_with(b";\r\n") {
-            refused("rule 12: CR in quotes", bytes, "chunk_extension");
-        } else {
-            accepted("rule 12", bytes, body);
-        }
+        accepted("rule 12", bytes, body);
     }
     for (bytes, reason) in [
         (&b"\r\n"[..], "chunk_size"),
@@ -108,13 +103,9 @@ fn rule_12_chunks() {
         (b"1;a=\"b\x7f\"\r\n", "chunk_extension"),
         (b"1;a=\"b\"c\r\n", "chunk_extension"),
         (b"1;a\rb\r\n", "chunk_line_end"),
-        (b"0\r\nx", "trailer_line_cut"),
+        (b"1;a=\"b\r\n", "chunk_extension"),
     ] {
-        if reason == "trailer_line_cut" {
-            assert_eq!(decode_chunked(bytes).1, Ok((false, bytes.len())));
-        } else {
-            refused("rule 12", bytes, reason);
-        }
+        refused("rule 12", bytes, reason);
     }
     assert_eq!(decode_chunked(b"7fffffffffffffff\r\nab"), (b"ab".to_vec(), Ok((false, 20))), "the largest size that is allowed");
 }
