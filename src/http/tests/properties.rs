@@ -1,5 +1,7 @@
 //! Properties over made-up messages: any cutting gives the same result, what is written parses back strictly, nothing panics.
 
+#![expect(clippy::disallowed_types, reason = "prop_oneof! makes an Arc inside")]
+
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::subsequence;
