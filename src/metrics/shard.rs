@@ -1,5 +1,5 @@
 //! The shard's handle: what its code calls to count. Every method is index arithmetic and one or two relaxed stores: no
-//! hash, no string, no lock prefix. An id of another snapshot is ignored.
+//! hash, no string, no lock prefix. An id of another snapshot is ignored (and stops a debug build: the ids were mixed up).
 
 use super::buckets::Scale;
 use super::labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome, status_index};
