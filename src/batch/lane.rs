@@ -161,25 +161,28 @@ impl Lane {
         let (cap, hard) = (self.caps.items(now), self.caps.hard(now));
         let mut batch = Parts::new();
         let mut room = cap;
-        let mut bytes = self.key.text_len() as u64;
+        // Two brackets, and a comma less than items.
+        let mut bytes = self.key.text_len() as u64 + 1;
         while room > 0 {
             let Some(part) = self.queue.front().copied() else { break };
             let Some(held) = jobs.get_mut(part.job) else {
                 self.pop_dead();
                 continue;
             };
-            let alone = solo || held.whole || (part.count > cap && part.count <= hard);
+            // The rest of a job that is being cut goes on being cut, whatever happens to the lane meanwhile.
+            let uncut = held.covers(part) && (solo || held.whole || (part.count > cap && part.count <= hard));
+            let alone = solo || uncut;
             if alone && !batch.is_empty() {
                 break;
             }
-            let count = match (alone, part.count <= cap) {
+            let count = match (uncut, part.count <= cap) {
                 (true, _) => part.count,
                 (false, true) if part.count > room => break,
                 (false, true) => part.count,
                 (false, false) => room,
             };
             let count =
-                if alone { count } else { fitting(held, part, count, self.rules.max_bytes.saturating_sub(bytes), batch.is_empty()) };
+                if uncut { count } else { fitting(held, part, count, self.rules.max_bytes.saturating_sub(bytes), batch.is_empty()) };
             if count == 0 {
                 break;
             }

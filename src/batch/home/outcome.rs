@@ -42,6 +42,8 @@ impl Answered {
 impl Home {
     pub(super) fn judge(&mut self, id: CallId, outcome: CallOutcome, now: Instant) {
         let Some(mut flight) = self.calls.take(id) else {
+            // Over before it could be aborted: nothing is left to close.
+            self.aborts.retain(|aborted| *aborted != id);
             self.note(Event::Stale);
             return;
         };
