@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! Buckets and labels, what a scrape says, reloads, and a strict reading of the text form (`checker`).
 
 #![expect(clippy::disallowed_types, reason = "a test counts on one thread and scrapes on another")]
@@ -8,4 +5,3 @@
 mod checker;
 mod parts;
 mod scrape;
->>>>>>> mesh

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! Tables and properties of the pure decisions, one module per file of the room.
 
 use std::time::Duration;
@@ -66,4 +63,3 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
         routes: Vec::new(),
     }
 }
->>>>>>> mesh
