@@ -82,7 +82,11 @@ async fn answered(
     request: &mut Request,
 ) -> Result<Answered, Error> {
     request.phase = Phase::Route;
-    let routed = route(snapshot, connection, request)?;
+    let routed = route(snapshot, connection, request).inspect_err(|_| {
+        // Refused: the head's bytes are used up all the same.
+        let len = connection.head.head_len;
+        connection.input.consume(&shard.rt, len);
+    })?;
     request.phase = Phase::Decode;
     let plan = decode(shard, snapshot, connection, request, routed).await?;
     request.phase = Phase::Dispatch;

@@ -17,6 +17,8 @@ mod relay;
 mod respond;
 mod route;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod upstream;
 
