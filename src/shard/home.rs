@@ -124,7 +124,7 @@ async fn run_call(shard: &Shard, snapshot: &Rc<Snapshot>, call: Call) -> CallOut
     let upstream = snapshot.config.model(call.model).upstream;
     let config = snapshot.config.upstream(upstream);
     let by = call.deadline.min(shard.rt.now() + config.total_timeout);
-    let endpoint = call.endpoint.min(u32::try_from(config.endpoints.len()).unwrap_or(1).saturating_sub(1));
+    let endpoint = snapshot.upstream(upstream).usable(call.endpoint, shard.rt.now());
     let mut fresh = false;
     loop {
         let in_flight = InFlight::begin(snapshot, upstream, endpoint);

@@ -99,6 +99,11 @@ impl Upstream {
         self.balancer.borrow_mut().pick(avoid, |endpoint| health.is_usable(endpoint, now))
     }
 
+    /// `wanted`, unless it is known to be down and another is not.
+    pub(super) fn usable(&self, wanted: u32, now: Instant) -> u32 {
+        if self.health.borrow().is_usable(wanted, now) { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
+    }
+
     /// An idle connection that is still good; those that are not are closed on the way.
     fn checkout(&self, endpoint: u32, now: Instant) -> Option<Socket> {
         let mut pools = self.pools.borrow_mut();
