@@ -5,18 +5,20 @@ mod check;
 mod demo;
 mod doctor;
 mod mock;
+mod probe;
 mod serve;
 
 #[cfg(test)]
 mod tests;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, Io, Mistakes};
+use crate::config::Io;
+pub(crate) use crate::control::{LoadError, load};
 
 /// An edge gateway that turns many small client requests into the few full batches a GPU likes.
 #[derive(Debug, Parser)]
@@ -38,6 +40,8 @@ enum Command {
     Mock(mock::MockArgs),
     /// Look at this machine: kernel, io_uring, limits, cores; what is missing and how to mend it.
     Doctor(doctor::DoctorArgs),
+    /// Ask a running gateway whether it is ready (for container health checks).
+    Probe(probe::ProbeArgs),
 }
 
 /// How a subcommand prints.
@@ -67,13 +71,6 @@ impl From<IoChoice> for Io {
     }
 }
 
-/// Why there is no configuration: the file cannot be read, or what is in it is wrong.
-#[derive(Debug)]
-pub(crate) enum LoadError {
-    File(std::io::Error),
-    Mistakes(Mistakes),
-}
-
 /// Runs the program and returns its exit code: 0 fine, 1 the configuration or the run failed, 2 wrong arguments.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -84,20 +81,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Mock(args) => mock::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Probe(args) => probe::run(args),
     }
-}
-
-/// Reads and checks a configuration file.
-///
-/// # Errors
-/// The file cannot be read, or every mistake in it.
-pub(crate) fn load(path: &Path) -> Result<Config, LoadError> {
-    // One byte more than allowed is enough for `check` to refuse it: the path may be a device without end.
-    let most = crate::config::limits::CONFIG_FILE_BYTES_MAX as u64 + 1;
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(LoadError::File)?;
-    file.take(most).read_to_string(&mut text).map_err(LoadError::File)?;
-    crate::config::check(&path.display().to_string(), &text).map_err(LoadError::Mistakes)
 }
 
 /// Tells on stderr why there is no configuration, with colour where a person reads it.

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::IoChoice;
+use crate::config::units::parse_duration;
+use crate::control::{self, Ended, StartOptions};
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -18,9 +21,56 @@ pub(crate) struct ServeArgs {
     /// The driver, in place of `server.io`.
     #[arg(long, value_name = "DRIVER")]
     pub(crate) io: Option<IoChoice>,
+    /// How long a shard looks for work before it sleeps, where that pays: lower latency for more processor time.
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = spin)]
+    pub(crate) spin: Duration,
 }
 
-pub(crate) fn run(_args: ServeArgs) -> ExitCode {
-    super::complain("headrace serve: not wired yet");
-    ExitCode::FAILURE
+pub(crate) fn run(args: ServeArgs) -> ExitCode {
+    control::log::init();
+    let config = match super::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            super::report_load_error(&args.config, &error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let options = StartOptions {
+        shards: args.shards,
+        io: args.io.map(Into::into),
+        config_path: Some(args.config),
+        spin: args.spin,
+        signals: true,
+        ..StartOptions::default()
+    };
+    let gateway = match control::start(config, options) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            super::complain(&format!("headrace does not start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match gateway.wait() {
+        Ok(Ended::Clean) => {
+            tracing::info!("headrace ends; everything begun was finished");
+            ExitCode::SUCCESS
+        }
+        Ok(Ended::Cut) => {
+            tracing::warn!("headrace ends; exchanges were cut");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            super::complain(&format!("headrace ends: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Above some milliseconds a wake-up costs nothing beside the wait, so more is a slip.
+fn spin(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_millis(10);
+    match parse_duration(text) {
+        Ok(time) if time <= MOST => Ok(time),
+        _ => Err("write 0ms (never) to 10ms, like 100us".to_owned()),
+    }
 }

@@ -48,6 +48,15 @@ pub fn listen(address: &Address, backlog: i32, nonblocking: bool) -> io::Result<
     Ok(Fd::adopt(OwnedFd::from(socket)))
 }
 
+/// Takes over a listening socket. Whether it blocks is a property of the open file: all duplicates of one must want the same.
+///
+/// # Errors
+/// When the descriptor is not open.
+pub fn adopt_listener(socket: OwnedFd, nonblocking: bool) -> io::Result<Fd> {
+    SockRef::from(&socket).set_nonblocking(nonblocking)?;
+    Ok(Fd::adopt(socket))
+}
+
 /// An unconnected socket fit for `address`, and the address in the kernel's form.
 ///
 /// # Errors

@@ -247,6 +247,10 @@ impl Driver for EpollDriver {
         net::listen(address, backlog, true)
     }
 
+    fn adopt_listener(&mut self, socket: OwnedFd) -> io::Result<Fd> {
+        net::adopt_listener(socket, true)
+    }
+
     fn socket(&mut self, address: &Address) -> io::Result<(Fd, Op)> {
         let (fd, addr) = net::socket(address, true)?;
         Ok((fd, Op::Connect { fd, addr }))

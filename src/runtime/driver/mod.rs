@@ -6,6 +6,7 @@ mod uring;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use crate::sys::net::Address;
 use crate::sys::{BufferPool, Completion, Fd, Op, OpId, RingStats, Wait};
@@ -21,6 +22,16 @@ pub trait Driver {
     /// # Errors
     /// When the address cannot be bound.
     fn listen(&mut self, address: &Address, backlog: i32) -> io::Result<Fd>;
+
+    /// Takes over a listening socket that was bound elsewhere and makes it blocking or not, as this driver needs it. The
+    /// simulated driver has no descriptors to take.
+    ///
+    /// # Errors
+    /// When the descriptor is no socket, or this driver cannot take one.
+    fn adopt_listener(&mut self, socket: OwnedFd) -> io::Result<Fd> {
+        drop(socket);
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this driver takes no sockets from outside"))
+    }
 
     /// An unconnected socket for `address`, and the `Connect` operation for it.
     ///

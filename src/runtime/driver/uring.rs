@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use super::Driver;
 use crate::sys::net::{self, Address};
@@ -23,6 +24,10 @@ impl UringDriver {
 impl Driver for UringDriver {
     fn listen(&mut self, address: &Address, backlog: i32) -> io::Result<Fd> {
         net::listen(address, backlog, false)
+    }
+
+    fn adopt_listener(&mut self, socket: OwnedFd) -> io::Result<Fd> {
+        net::adopt_listener(socket, false)
     }
 
     fn socket(&mut self, address: &Address) -> io::Result<(Fd, Op)> {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::task::Poll;
 
 use super::{Rt, Socket};
@@ -19,6 +20,17 @@ impl Rt {
     /// When the address cannot be bound.
     pub fn listen(&self, address: &Address, backlog: i32) -> io::Result<Listener> {
         let fd = self.0.driver.borrow_mut().listen(address, backlog)?;
+        let index = self.0.sockets.borrow_mut().add_listener(fd);
+        Ok(Listener { rt: self.clone(), index })
+    }
+
+    /// Accepts on a socket that listens already: made before the shards started, or a duplicate of another shard's (a Unix
+    /// path can be bound only once).
+    ///
+    /// # Errors
+    /// When the descriptor is no socket, or the driver is the simulated one.
+    pub fn adopt_listener(&self, socket: OwnedFd) -> io::Result<Listener> {
+        let fd = self.0.driver.borrow_mut().adopt_listener(socket)?;
         let index = self.0.sockets.borrow_mut().add_listener(fd);
         Ok(Listener { rt: self.clone(), index })
     }

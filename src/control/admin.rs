@@ -1,0 +1,153 @@
+//! The admin page: is the process alive, is it ready, what has it counted. For operators and orchestrators on an address of their
+//! own, without authentication; clients never come here. It only reads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use super::plane::Plane;
+use crate::metrics::CONTENT_TYPE;
+
+/// Serves until the runtime ends.
+pub(super) async fn serve(listener: TcpListener, plane: Arc<Plane>) {
+    let listener = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+    // It never returns: accept errors are waited out.
+    let _ = axum::serve(listener, routes(plane)).await;
+}
+
+fn routes(plane: Arc<Plane>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(livez))
+        .route("/healthz", get(livez))
+        .route("/health", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(nowhere)
+        .with_state(plane)
+}
+
+const INDEX: &str = "\
+headrace admin
+  /livez    200 while every shard turns
+  /readyz   200 while clients can be served: not draining, and every upstream has a healthy endpoint
+  /metrics  counters for Prometheus (OpenMetrics text)
+";
+
+async fn index() -> &'static str {
+    INDEX
+}
+
+async fn nowhere() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "nothing here; there are /livez, /readyz and /metrics\n")
+}
+
+async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], plane.render()).into_response()
+}
+
+async fn readyz(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {
+    if plane.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    match plane.unready_upstreams() {
+        names if names.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
+        names => (StatusCode::SERVICE_UNAVAILABLE, format!("no healthy endpoint: {}\n", names.join(", "))),
+    }
+}
+
+/// Rings every shard and waits for each to end a turn: one that sleeps does so at once, one that is stuck never.
+async fn livez(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {
+    let before: Vec<u64> = plane.shards().iter().map(|line| line.beat.turns()).collect();
+    let silent = || {
+        let lines = (0..).zip(plane.shards()).zip(&before);
+        lines.filter(|((_, line), before)| line.beat.turns() == **before || line.beat.has_ended()).map(|((index, _), _)| index).collect()
+    };
+    plane.nudge();
+    for _ in 0..BEAT_LOOKS {
+        if Vec::<u32>::is_empty(&silent()) {
+            return (StatusCode::OK, "alive\n".to_owned());
+        }
+        if plane.shards().iter().any(|line| line.beat.has_ended()) {
+            break;
+        }
+        tokio::time::sleep(BEAT_LOOK_EVERY).await;
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("these shards do not turn: {:?}\n", silent()))
+}
+
+/// A listener that serves a bounded number of connections, none of them silent for long.
+struct Bounded {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = Guest;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Guest, SocketAddr) {
+        // The semaphore is never closed; were it, the connection would go without a place.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let (stream, addr) = axum::serve::Listener::accept(&mut self.listener).await;
+        (Guest { stream, patience: Box::pin(tokio::time::sleep(SILENCE_MAX)), _place: place }, addr)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection with its place among the bounded number, and the moment until which it may be silent.
+struct Guest {
+    stream: TcpStream,
+    patience: Pin<Box<Sleep>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Guest {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if result.is_ready() {
+            let until = tokio::time::Instant::now() + SILENCE_MAX;
+            self.patience.as_mut().reset(until);
+            return result;
+        }
+        self.patience.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Guest {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Admin connections at a time; further ones wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// A connection that says nothing for so long is closed. Twice the common scrape interval and more.
+const SILENCE_MAX: Duration = Duration::from_secs(75);
+/// A shard may take two seconds for a turn; the ordinary one takes microseconds.
+const BEAT_LOOKS: u32 = 1000;
+const BEAT_LOOK_EVERY: Duration = Duration::from_millis(2);
