@@ -172,7 +172,7 @@ impl Run {
         let mut line = Line::new(rt.clone());
         let origin = u64::from(self.config.salt) << 48 | u64::from(at & 0xffff) << 32;
         let mut count = 0;
-        while let Some(due_at) = self.next(rt).await {
+        while let Some(due_at) = self.next(rt, count == 0).await {
             let unique = origin | (count & 0xffff_ffff);
             count += 1;
             let mut request = rt.take_vec();
@@ -203,12 +203,13 @@ impl Run {
         }
     }
 
-    /// The moment the next request is due, once it has come; `None` when the run is over.
-    async fn next(&self, rt: &Rt) -> Option<Instant> {
+    /// The moment the next request is due, once it has come; `None` when the run is over. In a closed loop every connection
+    /// asks at least once.
+    async fn next(&self, rt: &Rt, first: bool) -> Option<Instant> {
         match self.config.pace {
             Pace::Closed => {
                 let now = self.clock.now();
-                (now < self.ends_at).then_some(now)
+                (first || now < self.ends_at).then_some(now)
             }
             Pace::Open { .. } => poll_fn(|_| self.poll_due(rt)).await,
         }
