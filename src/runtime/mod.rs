@@ -9,6 +9,7 @@ mod clock;
 pub mod driver;
 mod ops;
 mod race;
+pub mod simulation;
 mod sockets;
 mod spin;
 mod tasks;
@@ -25,9 +26,10 @@ use std::time::Duration;
 use crate::sys::{Completion, Instant, RingStats, Wait};
 
 pub use clock::{Clock, RealClock};
-pub use driver::{Driver, EpollDriver, UringDriver};
+pub use driver::{Driver, EpollDriver, SimDriver, SimKernel, UringDriver};
 pub use ops::{Listener, Sleep, Socket};
 pub use race::{Either, race};
+pub use simulation::Simulation;
 pub use sockets::SocketCounts;
 pub use tasks::TaskId;
 
