@@ -41,11 +41,18 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(key: OwnedKey, hash: u64, rules: &LaneRules) -> Lane {
+        let at_least_one = |count: u32| count.max(1);
+        let rules = LaneRules {
+            max_items: at_least_one(rules.max_items),
+            in_flight: at_least_one(rules.in_flight),
+            endpoints: at_least_one(rules.endpoints),
+            ..*rules
+        };
         let count = rules.endpoints as usize;
         Lane {
             key,
             hash,
-            rules: *rules,
+            rules,
             queue: VecDeque::new(),
             dead_parts: 0,
             queued_items: 0,
