@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -191,7 +192,7 @@ fn run(plan: &Plan, wires: Wires) -> io::Result<()> {
     result
 }
 
-fn turn_until_cut(shard: &Shard, beat: &Beat) -> io::Result<()> {
+fn turn_until_cut(shard: &Rc<Shard>, beat: &Beat) -> io::Result<()> {
     let mut turns = 0;
     while !beat.cut.load(Ordering::Acquire) {
         shard.turn()?;
