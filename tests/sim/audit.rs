@@ -107,6 +107,10 @@ impl Audit {
         self.exchanges.push(Exchange { request, ticket, home, deadline, client: Client::Waits, held: false, crossed: false });
     }
 
+    pub(crate) fn sender_of(&self, ticket: Ticket) -> u32 {
+        self.by_ticket[&ticket]
+    }
+
     pub(crate) fn client_left(&mut self, id: u32) {
         self.exchanges[id as usize].client = Client::Left;
     }
