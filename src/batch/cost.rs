@@ -97,9 +97,9 @@ impl Caps {
         }
     }
 
-    /// A merged call came to grief in a way that smaller calls might not.
-    pub(super) fn bad(&mut self) {
-        self.current = (self.current / 2).max(1);
+    /// A merged call with `items` came to grief in a way that smaller calls might not.
+    pub(super) fn bad(&mut self, items: u32) {
+        self.current = (self.current.min(items) / 2).max(1);
     }
 
     /// The upstream takes no more than `items`; returns whether that is news.

@@ -3,6 +3,7 @@
 
 use super::job::{Job, Ticket};
 use super::split::embeddings::Gather;
+use crate::json::ItemKind;
 use crate::sys::Instant;
 use hashbrown::HashMap;
 use slab::Slab;
@@ -56,6 +57,19 @@ impl Held {
     pub(super) fn bytes_of(&self, first: u32, count: u32) -> u64 {
         let range = first as usize..(first as usize + count as usize);
         self.job.request.items[range].iter().map(|item| u64::from(item.len) + 1).sum()
+    }
+
+    /// What the items count for when a bill is shared: tokens where they were sent as tokens (exact), else the bytes between the
+    /// quotes (an estimate; exact for a server that bills characters and a client that sends ASCII).
+    pub(super) fn weight_of(&self, first: u32, count: u32) -> u64 {
+        let weight = |index: u32| {
+            let text = self.job.item(index).of(&self.job.message);
+            match self.job.request.kind {
+                ItemKind::Text => text.len() as u64 - 2,
+                ItemKind::Tokens => memchr::memchr_iter(b',', text).count() as u64 + 1,
+            }
+        };
+        (first..first + count).map(weight).sum()
     }
 
     pub(super) fn covers(&self, part: Part) -> bool {

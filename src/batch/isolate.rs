@@ -218,7 +218,12 @@ fn halves(mut left: Parts) -> (Parts, Parts) {
 /// The item a FastAPI error names: the last number of the first `"loc":[...]`. Only a hint: the item is called alone to see.
 pub(super) fn told_culprit(body: &[u8]) -> Option<u32> {
     let from = memchr::memmem::find(body, b"\"loc\":[")? + 7;
-    let loc = &body[from..from + memchr::memchr(b']', &body[from..])?];
+    let mut quoted = false;
+    let len = body[from..].iter().position(|byte| {
+        quoted ^= *byte == b'"';
+        *byte == b']' && !quoted
+    })?;
+    let loc = &body[from..from + len];
     let digits = loc.rsplit(|byte| *byte == b',').next()?.trim_ascii();
     if digits.is_empty() || digits.len() > 6 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

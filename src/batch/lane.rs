@@ -41,11 +41,18 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(key: OwnedKey, hash: u64, rules: &LaneRules) -> Lane {
+        let at_least_one = |count: u32| count.max(1);
+        let rules = LaneRules {
+            max_items: at_least_one(rules.max_items),
+            in_flight: at_least_one(rules.in_flight),
+            endpoints: at_least_one(rules.endpoints),
+            ..*rules
+        };
         let count = rules.endpoints as usize;
         Lane {
             key,
             hash,
-            rules: *rules,
+            rules,
             queue: VecDeque::new(),
             dead_parts: 0,
             queued_items: 0,
@@ -161,25 +168,28 @@ impl Lane {
         let (cap, hard) = (self.caps.items(now), self.caps.hard(now));
         let mut batch = Parts::new();
         let mut room = cap;
-        let mut bytes = self.key.text_len() as u64;
+        // Two brackets, and a comma less than items.
+        let mut bytes = self.key.text_len() as u64 + 1;
         while room > 0 {
             let Some(part) = self.queue.front().copied() else { break };
             let Some(held) = jobs.get_mut(part.job) else {
                 self.pop_dead();
                 continue;
             };
-            let alone = solo || held.whole || (part.count > cap && part.count <= hard);
+            // The rest of a job that is being cut goes on being cut, whatever happens to the lane meanwhile.
+            let uncut = held.covers(part) && (solo || held.whole || (part.count > cap && part.count <= hard));
+            let alone = solo || uncut;
             if alone && !batch.is_empty() {
                 break;
             }
-            let count = match (alone, part.count <= cap) {
+            let count = match (uncut, part.count <= cap) {
                 (true, _) => part.count,
                 (false, true) if part.count > room => break,
                 (false, true) => part.count,
                 (false, false) => room,
             };
             let count =
-                if alone { count } else { fitting(held, part, count, self.rules.max_bytes.saturating_sub(bytes), batch.is_empty()) };
+                if uncut { count } else { fitting(held, part, count, self.rules.max_bytes.saturating_sub(bytes), batch.is_empty()) };
             if count == 0 {
                 break;
             }

@@ -1,1 +1,8 @@
-//! placeholder
+//! Transcripts: jobs come, calls must leave, the upstream says something, answers must come. Everything at once and at random is
+//! `tests/sim`.
+
+mod failing;
+mod leaving;
+mod parts;
+mod rig;
+mod round_trip;

@@ -24,10 +24,11 @@ pub(super) struct Target {
 pub(super) fn read(buffer: &[u8], span: Span, method: Method) -> Result<Target, HeadError> {
     let text = span.of(buffer);
     // httparse has refused controls, blanks and DEL.
-    if text.iter().fold(false, |bad, &byte| bad | (byte >= 0x80)) {
+    let seen = classes_in(text);
+    if seen & HIGH != 0 {
         return Err(HeadError::bad("target_byte"));
     }
-    if memchr::memchr(b'#', text).is_some() {
+    if seen & FRAGMENT != 0 {
         return Err(HeadError::bad("target_fragment"));
     }
     match text {
@@ -39,9 +40,20 @@ pub(super) fn read(buffer: &[u8], span: Span, method: Method) -> Result<Target, 
 
 fn origin(buffer: &[u8], target: Span, authority: Option<Span>) -> Result<Target, HeadError> {
     let text = target.of(buffer);
-    let path_len = memchr::memchr(b'?', text).unwrap_or(text.len());
-    let path = Span::new(target.range().start..target.range().start + path_len);
-    let path_bytes = path.of(buffer);
+    let seen = classes_in(text);
+    let path_len = if seen & QUERY == 0 { text.len() } else { memchr::memchr(b'?', text).unwrap_or(text.len()) };
+    if seen & PERCENT != 0 {
+        check_percents(text, path_len)?;
+    }
+    let start = target.range().start;
+    let path = Span::new(start..start + path_len);
+    let odd_byte = seen & (PERCENT | ODD) != 0 && classes_in(path.of(buffer)) & (PERCENT | ODD) != 0;
+    let odd_segment = path.of(buffer).windows(2).fold(false, |odd, pair| odd | (pair[0] == b'/' && matches!(pair[1], b'/' | b'.')));
+    Ok(Target { target, path, authority, plain: !odd_byte && !odd_segment })
+}
+
+/// Every `%` has two hex digits behind it, and none in the path hides NUL, CR or LF.
+fn check_percents(text: &[u8], path_len: usize) -> Result<(), HeadError> {
     for at in memchr::memchr_iter(b'%', text) {
         let Some(&[high, low]) = text.get(at + 1..at + 3) else { return Err(HeadError::bad("target_percent")) };
         if !high.is_ascii_hexdigit() || !low.is_ascii_hexdigit() {
@@ -51,10 +63,34 @@ fn origin(buffer: &[u8], target: Span, authority: Option<Span>) -> Result<Target
             return Err(HeadError::bad("target_control"));
         }
     }
-    let odd_byte = path_bytes.iter().any(|byte| matches!(byte, b'%' | b';' | b'\\'));
-    let odd_segment = path_bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
-    Ok(Target { target, path, authority, plain: !odd_byte && !odd_segment })
+    Ok(())
 }
+
+/// Which of the byte classes below occur: one pass without branches, for most targets have none of them.
+fn classes_in(text: &[u8]) -> u8 {
+    text.iter().fold(0, |seen, &byte| seen | CLASS[usize::from(byte)])
+}
+
+const QUERY: u8 = 1;
+const PERCENT: u8 = 2;
+const FRAGMENT: u8 = 4;
+const HIGH: u8 = 8;
+/// Bytes that some servers read as more than themselves in a path.
+const ODD: u8 = 16;
+const CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut at = 0x80;
+    while at < 256 {
+        class[at] = HIGH;
+        at += 1;
+    }
+    class[b'?' as usize] = QUERY;
+    class[b'%' as usize] = PERCENT;
+    class[b'#' as usize] = FRAGMENT;
+    class[b';' as usize] = ODD;
+    class[b'\\' as usize] = ODD;
+    class
+};
 
 /// `http://authority/path?query`, scheme in any case.
 fn absolute(buffer: &[u8], span: Span) -> Result<Target, HeadError> {

@@ -30,7 +30,7 @@ pub struct ScanError {
     pub reason: &'static str,
     /// For a person; constant too, so it never quotes the body.
     pub message: &'static str,
-    /// Byte offset in the body at or just after which it went wrong.
+    /// Byte offset in the body, at most one off, where it went wrong.
     pub at: usize,
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::{Bell, CounterBlock, CounterWriter, FlagBell, Inbox, Mesh, Port, Sender, Shared, ShardId};
+use super::{Bell, CounterBlock, CounterWriter, FlagBell, Inbox, Mesh, Port, Sender, ShardId, Shared};
 
 fn mesh(shards: usize, slots: u32) -> (Vec<Port<u32>>, Vec<FlagBell>, Vec<Sender<u32>>) {
     let flags: Vec<FlagBell> = (0..shards).map(|_| FlagBell::default()).collect();

@@ -140,8 +140,8 @@ label_values! {
 
 /// Statuses with a series of their own; others count under their class.
 const STATUSES: [u16; 37] = [
-    101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415,
-    417, 422, 429, 431, 499, 500, 501, 502, 503, 504, 529,
+    101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 417,
+    422, 429, 431, 499, 500, 501, 502, 503, 504, 529,
 ];
 /// Classes by their first digit, and what is no status at all.
 const STATUS_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];

@@ -110,12 +110,7 @@ pub(super) fn core_sections() -> Vec<Section> {
         shape: Shape::Histogram(Scale::Time),
     });
     sections.push(Section { metric: Metric::Shed, offset: CORE_SHED, dimensions: vec![shed], shape: Shape::Number });
-    sections.push(Section {
-        metric: Metric::ClientClosed,
-        offset: CORE_CLIENT_CLOSED,
-        dimensions: vec![phases()],
-        shape: Shape::Number,
-    });
+    sections.push(Section { metric: Metric::ClientClosed, offset: CORE_CLIENT_CLOSED, dimensions: vec![phases()], shape: Shape::Number });
     sections
 }
 

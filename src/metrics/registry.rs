@@ -77,7 +77,7 @@ impl Registry {
     }
 
     /// Handles for the next snapshot, one per shard: send each with the snapshot it counts for. The former ones go on counting
-    /// until they are dropped.
+    /// until they are dropped. Call it last in a reload, when nothing can fail any more: from here on it is the current one.
     ///
     /// # Errors
     /// When too many former snapshots are still in use; nothing changed.

@@ -1,12 +1,12 @@
 //! The shard's handle: what its code calls to count. Every method is index arithmetic and one or two relaxed stores: no
-//! hash, no string, no lock prefix. An id of another snapshot is ignored.
+//! hash, no string, no lock prefix. An id of another snapshot is ignored (and stops a debug build: the ids were mixed up).
 
 use super::buckets::Scale;
 use super::labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome, status_index};
 use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
 use super::names::Metric;
 use crate::config::{ModelId, UpstreamId};
-use crate::mesh::{CounterWriter, Shared, ShardId};
+use crate::mesh::{CounterWriter, ShardId, Shared};
 use crate::policy::Operation;
 use crate::sys::Instant;
 

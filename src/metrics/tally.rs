@@ -43,7 +43,8 @@ impl Tally {
     /// Adds figures to a series, which begins at zero.
     pub(super) fn add(&mut self, metric: Metric, labels: Vec<String>, values: impl IntoIterator<Item = u64>) {
         let series = self.metrics.entry(metric).or_default();
-        let labels = if series.len() < SERIES_MAX || series.contains_key(&labels) { labels } else { vec!["other".to_owned(); labels.len()] };
+        let labels =
+            if series.len() < SERIES_MAX || series.contains_key(&labels) { labels } else { vec!["other".to_owned(); labels.len()] };
         let cells = series.entry(labels).or_insert_with(|| vec![0; cells_of(metric)].into());
         for (cell, value) in cells.iter_mut().zip(values) {
             *cell = cell.wrapping_add(value);

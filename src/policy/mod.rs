@@ -9,7 +9,7 @@ mod retry;
 mod route;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use balance::Balancer;
 pub use health::Health;

@@ -1,0 +1,65 @@
+//! Tables and properties of the pure decisions, one module per file of the room.
+
+use std::time::Duration;
+
+use crate::config::{
+    Admin, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, Model, Server, Shards, Upstream, UpstreamId,
+};
+
+mod balance;
+mod health;
+mod path;
+mod retry;
+mod route;
+
+/// A configuration with the given models, no routes, and one upstream `gpu0` with a TCP and a Unix endpoint. For the tests of
+/// metrics too.
+pub(crate) fn sample_config(models: &[&str]) -> Config {
+    let second = Duration::from_secs(1);
+    let batching = Batching {
+        mode: BatchingMode::Exclusive,
+        max_items: 32,
+        max_bytes: 2 << 20,
+        max_delay: Duration::ZERO,
+        in_flight: 1,
+        max_queue_items: 4096,
+        timeout: second,
+    };
+    let address = |host: &str| EndpointAddr::Tcp { host: host.to_owned(), port: 8000, resolved: None };
+    Config {
+        server: Server {
+            listen: vec![ListenAddr::Unix("/run/headrace.sock".into())],
+            shards: Shards::Auto,
+            io: Io::Auto,
+            max_connections: 10_000,
+            header_timeout: second,
+            body_timeout: second,
+            idle_timeout: second,
+            drain_timeout: second,
+            max_body_bytes: 32 << 20,
+            receive_buffers: 1024,
+            receive_buffer_bytes: 8192,
+            inbox_slots: 4096,
+            trust_forwarded: false,
+            debug_headers: false,
+        },
+        admin: Admin { listen: ([127, 0, 0, 1], 9090).into() },
+        upstreams: vec![Upstream {
+            name: "gpu0".to_owned(),
+            endpoints: vec![
+                Endpoint { addr: address("10.0.0.1"), weight: 1, authority: "10.0.0.1:8000".to_owned() },
+                Endpoint { addr: EndpointAddr::Unix("/run/vllm.sock".into()), weight: 1, authority: "localhost".to_owned() },
+            ],
+            balance: Balance::LeastInFlight,
+            connect_timeout: second,
+            first_byte_timeout: second,
+            total_timeout: second,
+            pool_idle_timeout: second,
+            pool_max_idle: 256,
+            max_response_bytes: 64 << 20,
+            forward_authorization: false,
+        }],
+        models: models.iter().map(|name| Model { name: (*name).to_owned(), upstream: UpstreamId(0), batching: batching.clone() }).collect(),
+        routes: Vec::new(),
+    }
+}

@@ -9,6 +9,7 @@ mod clock;
 pub mod driver;
 mod ops;
 mod race;
+pub mod simulation;
 mod sockets;
 mod spin;
 mod tasks;
@@ -25,9 +26,10 @@ use std::time::Duration;
 use crate::sys::{Completion, Instant, RingStats, Wait};
 
 pub use clock::{Clock, RealClock};
-pub use driver::{Driver, EpollDriver, UringDriver};
+pub use driver::{Driver, EpollDriver, SimDriver, SimKernel, UringDriver};
 pub use ops::{Listener, Sleep, Socket};
 pub use race::{Either, race};
+pub use simulation::Simulation;
 pub use sockets::SocketCounts;
 pub use tasks::TaskId;
 
@@ -265,7 +267,12 @@ impl Rt {
         drop(self.0.tasks.clear());
         // Closes go out and last completions come in; a peer that does not answer a cancel cannot hold us longer than this.
         for _ in 0..SHUT_DOWN_TURNS {
-            if self.stats().open_sockets == 0 {
+            // A listener too must be gone from the table before the last turn submits its close, or its port stays open.
+            let closed = {
+                let sockets = self.0.sockets.borrow();
+                sockets.streams.is_empty() && sockets.listeners.is_empty()
+            };
+            if closed {
                 break;
             }
             if self.wait(Some(self.now() + Duration::from_millis(1)), &Alone).is_err() {

@@ -133,9 +133,19 @@ impl Tasks {
         self.live.set(self.live.get() - 1);
     }
 
-    /// Takes every future out, for the end of a shard.
+    /// Ends every task and hands their futures out to be dropped: a future's drop may wake others, which finds them gone.
     pub(crate) fn clear(&self) -> Vec<impl Sized> {
         self.ready.borrow_mut().clear();
-        self.table.borrow_mut().iter_mut().filter_map(|task| task.work.take()).collect::<Vec<Work>>()
+        let mut work = Vec::new();
+        for (index, task) in (0..).zip(self.table.borrow_mut().iter_mut()) {
+            if let Some(future) = task.work.take() {
+                task.generation = task.generation.wrapping_add(1);
+                task.queued = false;
+                self.free.borrow_mut().push(index);
+                self.live.set(self.live.get() - 1);
+                work.push(future);
+            }
+        }
+        work
     }
 }

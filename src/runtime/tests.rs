@@ -207,3 +207,29 @@ fn timers_fire_in_order_and_never_early() {
         assert_eq!(timers.len() as usize, pending.len());
     }
 }
+
+/// Wakes a task when it is dropped, as a ticket does for whoever waits behind it.
+struct WakeOnDrop(super::Rt, super::TaskId);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake(self.1);
+    }
+}
+
+#[test]
+fn tasks_dropped_by_a_shut_down_are_not_counted_and_not_ready() {
+    for rt in runtimes() {
+        let waiting = rt.spawn(std::future::pending());
+        let rt2 = rt.clone();
+        rt.spawn(async move {
+            let _guard = WakeOnDrop(rt2, waiting);
+            std::future::pending::<()>().await;
+        });
+        rt.run_tasks();
+        rt.shut_down();
+        assert_eq!(rt.stats().tasks, 0, "{}", rt.driver_name());
+        // A task that counted as ready would keep the turns of a shut-down from waiting for last completions.
+        assert!(!rt.0.tasks.has_ready(), "{}", rt.driver_name());
+    }
+}

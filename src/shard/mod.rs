@@ -1,135 +1,165 @@
-//! A stand-in with the names and the promises that control needs (the real room replaces it): it answers every connection's first
-//! bytes with 200 and closes, and one whose first bytes say `POST` it keeps until the client leaves.
+//! The data plane's story: what one core does from an accepted connection to a recorded answer. [`Shard`] lists everything a
+//! core owns; the phases of a request are called in order by `exchange`. Beside `runtime` and `control` it is the only room with
+//! `async`. It decides nothing itself that a pure room can decide, and never waits for the control plane.
+
+mod accept;
+mod answer;
+mod body;
+mod coalesce;
+mod connection;
+mod error;
+mod exchange;
+mod forward;
+mod home;
+mod input;
+mod read;
+mod relay;
+mod respond;
+mod route;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod upstream;
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
-use crate::config::Config;
-use crate::mesh::{Port, Shared};
-use crate::metrics::ShardMetrics;
-use crate::policy::Router;
-use crate::runtime::{Idle, Listener, Rt, TaskId};
+use hashbrown::HashMap;
+use slab::Slab;
+
+use crate::batch::{Answer, CallId, Home, HomeLimits, Job, Ticket, Tickets};
+use crate::config::limits;
+use crate::mesh::{Port, ShardId};
+use crate::runtime::{Listener, Rt, TaskId};
+
+pub use error::{Error, Fault};
+pub use snapshot::ShardSnapshot;
+
+use snapshot::Snapshot;
 
 /// What crosses between shards, and from control to a shard.
 #[derive(Debug)]
 pub enum Message {
+    /// A job for a lane whose home is the receiver.
+    Job(Box<Job>),
+    /// The client behind a job has left.
+    Cancel(Ticket),
+    /// A job's end, on its way to where its client waits.
+    Answer(Box<Answer>),
+    /// The next configuration, from control. Exchanges that have begun end under the one they began with.
     Snapshot(Box<ShardSnapshot>),
+    /// Finish what is begun, begin nothing.
     Drain,
 }
 
-/// A configuration on its way from control to one shard.
-#[derive(Debug)]
-pub struct ShardSnapshot {
-    pub generation: u32,
-    pub config: Shared<Config>,
-    pub router: Shared<Router>,
-    pub metrics: ShardMetrics,
+/// Everything one core owns. `!Send`: made on its thread and dropped there.
+pub struct Shard {
+    id: ShardId,
+    rt: Rt,
+    port: Port<Message>,
+    /// The same for all shards: picks a lane's home.
+    lane_seed: u64,
+    /// The current configuration with what belongs to it: router, pools, balancers, counters.
+    current: RefCell<Rc<Snapshot>>,
+    /// Former ones, newest last: calls of lanes that began under them find their endpoints here.
+    former: RefCell<VecDeque<Rc<Snapshot>>>,
+    /// Jobs routed under a snapshot that another shard received before this one.
+    early: RefCell<VecDeque<Job>>,
+    /// The lanes whose home is here.
+    home: RefCell<Home>,
+    /// Upstream calls of those lanes, to abort them when nobody waits any more.
+    calls: RefCell<HashMap<CallId, TaskId>>,
+    /// Exchanges of this shard that wait for a home's answer.
+    tickets: RefCell<Tickets<Waiting>>,
+    /// Messages that found a peer's inbox full; they go first.
+    outbox: RefCell<VecDeque<(ShardId, Message)>>,
+    /// The tasks of open client connections, to tell them of a drain.
+    connections: RefCell<Slab<TaskId>>,
+    /// Tasks that wait for room to accept.
+    acceptors: RefCell<Vec<TaskId>>,
+    listeners: RefCell<Vec<TaskId>>,
+    draining: Cell<bool>,
+    next_request: Cell<u64>,
 }
 
+/// An exchange that waits for its answer.
+struct Waiting {
+    task: TaskId,
+    answer: Option<Answer>,
+}
+
+/// What a shard is made of, handed over to its thread.
 #[derive(Debug)]
 pub struct ShardSeed {
     pub port: Port<Message>,
     pub snapshot: ShardSnapshot,
+    /// Drawn once per process: nobody outside can aim requests at one home.
     pub lane_seed: u64,
+    /// Drawn per shard: request ids and ticket tables differ between shards and runs.
     pub seed: u64,
 }
 
-pub struct Shard {
-    rt: Rt,
-    port: Port<Message>,
-    current: RefCell<ShardSnapshot>,
-    open: Cell<usize>,
-    listeners: RefCell<Vec<TaskId>>,
-    draining: Cell<bool>,
-}
-
-struct Bed<'a>(&'a Port<Message>);
-
-impl Idle for Bed<'_> {
-    fn has_work(&self) -> bool {
-        !self.0.inbox().is_empty()
-    }
-
-    fn fall_asleep(&self) -> bool {
-        self.0.try_sleep()
-    }
-
-    fn wake_up(&self) {
-        self.0.wake();
-    }
-}
-
 impl Shard {
+    /// A shard on `rt` that serves `listeners` from the first turn on.
     #[must_use]
     pub fn new(seed: ShardSeed, rt: Rt, listeners: Vec<Listener>) -> Rc<Shard> {
+        let id = seed.port.id();
+        let home = Home::new(HomeLimits {
+            seed: seed.seed,
+            max_lanes: u32::try_from(limits::LANES_MAX).unwrap_or(u32::MAX),
+            ..HomeLimits::default()
+        });
+        let snapshot = Rc::new(Snapshot::new(seed.snapshot));
+        let tickets = Tickets::new(u16::try_from(id.0).unwrap_or(u16::MAX), snapshot.config.server.max_connections);
         let shard = Rc::new(Shard {
+            id,
             rt: rt.clone(),
             port: seed.port,
-            current: RefCell::new(seed.snapshot),
-            open: Cell::new(0),
+            lane_seed: seed.lane_seed,
+            current: RefCell::new(snapshot),
+            former: RefCell::default(),
+            early: RefCell::default(),
+            home: RefCell::new(home),
+            calls: RefCell::default(),
+            tickets: RefCell::new(tickets),
+            outbox: RefCell::default(),
+            connections: RefCell::default(),
+            acceptors: RefCell::default(),
             listeners: RefCell::default(),
             draining: Cell::new(false),
+            next_request: Cell::new(seed.seed),
         });
         for listener in listeners {
-            let task = rt.spawn(accept(Rc::clone(&shard), listener));
+            let task = rt.spawn(accept::accept_all(Rc::clone(&shard), listener));
             shard.listeners.borrow_mut().push(task);
         }
+        rt.spawn(turn::keep_house(Rc::downgrade(&shard), rt.clone()));
         shard
     }
 
-    /// # Errors
-    /// When the driver is broken.
-    pub fn turn(self: &Rc<Self>) -> io::Result<()> {
-        while let Some(message) = self.port.pop() {
-            match message {
-                Message::Snapshot(snapshot) => drop(self.current.replace(*snapshot)),
-                Message::Drain => {
-                    self.draining.set(true);
-                    for task in self.listeners.take() {
-                        self.rt.abort(task);
-                    }
-                }
-            }
-        }
-        self.rt.run_tasks();
-        self.rt.wait(None, &Bed(&self.port))
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
     }
 
+    /// Whether the shard was told to drain.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
     }
 
+    /// Whether nothing is left to finish: no connection, no job, no call.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open.get() == 0
+        self.connections.borrow().is_empty()
+            && self.home.borrow().jobs() == 0
+            && self.calls.borrow().is_empty()
+            && self.outbox.borrow().is_empty()
     }
-}
 
-async fn accept(shard: Rc<Shard>, listener: Listener) {
-    loop {
-        let Ok(socket) = listener.accept().await else {
-            shard.rt.sleep_until(shard.rt.now() + Duration::from_millis(10)).await;
-            continue;
-        };
-        shard.open.set(shard.open.get() + 1);
-        let shard = Rc::clone(&shard);
-        shard.rt.clone().spawn(async move {
-            if let Ok(Some(lease)) = socket.recv().await {
-                if lease.starts_with(b"panic") {
-                    assert!(shard.draining.get(), "asked to");
-                }
-                if lease.starts_with(b"POST") {
-                    while let Ok(Some(_)) = socket.recv().await {}
-                } else {
-                    let _ = socket.send(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n".to_vec()).await;
-                }
-            }
-            shard.current.borrow().metrics.connection_opened();
-            drop(socket);
-            shard.open.set(shard.open.get() - 1);
-        });
+    fn snapshot(&self) -> Rc<Snapshot> {
+        Rc::clone(&self.current.borrow())
     }
 }

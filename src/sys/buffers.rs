@@ -5,6 +5,9 @@
 //! reads only its own, so a lease's bytes never change under it. The region is freed when the pool and the last lease are gone;
 //! the ring driver keeps the pool until its ring is closed.
 
+#[cfg(test)]
+mod tests;
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -7,6 +7,7 @@ mod buffers;
 pub mod cores;
 mod eventfd;
 mod fd;
+mod flag;
 mod instant;
 pub mod net;
 mod op;
@@ -17,6 +18,7 @@ mod span;
 pub use buffers::{BufferPool, Lease};
 pub use eventfd::EventFd;
 pub use fd::Fd;
+pub use flag::SimBell;
 pub use instant::Instant;
 #[cfg(test)]
 pub use net::is_nodelay as is_nodelay_for_tests;

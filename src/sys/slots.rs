@@ -8,6 +8,9 @@
 //! Rules it holds (each from a fault others shipped): a slot is retired only by the operation's own last completion, never by the
 //! cancel's; a completion that names an older generation is counted and dropped; memory stays here until retirement.
 
+#[cfg(test)]
+mod tests;
+
 /// Names one operation: slot number and the slot's generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct OpId {

@@ -21,6 +21,7 @@ import openai
 
 CLIENTS = 8  # each has its own connection pool, so the same key arrives over several pools
 FAULTS_TOLD = 5
+LIMIT_S = 20
 
 
 def right_vector(rule: str, text: str, vector: list[float]) -> bool:
@@ -57,7 +58,7 @@ def fault(rule: str, texts: list[str], answer) -> str | None:
 
 async def main(base_url: str, model: str, rule: str, requests: int, encoding: str) -> None:
     tally = {"answers": 0, "items": 0, "wrong": 0, "errors": 0}
-    clients = [openai.AsyncOpenAI(base_url=base_url, api_key="sk-real-test", max_retries=0, timeout=60) for _ in range(CLIENTS)]
+    clients = [openai.AsyncOpenAI(base_url=base_url, api_key="sk-real-test", max_retries=0, timeout=LIMIT_S) for _ in range(CLIENTS)]
 
     async def ask(i: int, texts: list[str]) -> None:
         try:

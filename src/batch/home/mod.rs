@@ -143,7 +143,7 @@ impl Home {
         self.schedule(slot);
     }
 
-    /// The client behind `ticket` has left. No answer comes for it any more.
+    /// The client behind `ticket` has left. No answer comes for it any more, but one that is out already.
     pub fn handle_cancel(&mut self, ticket: Ticket, _now: Instant) {
         let Some(key) = self.jobs.find(ticket) else {
             self.note(Event::Stale);

@@ -42,6 +42,8 @@ impl Answered {
 impl Home {
     pub(super) fn judge(&mut self, id: CallId, outcome: CallOutcome, now: Instant) {
         let Some(mut flight) = self.calls.take(id) else {
+            // Over before it could be aborted: nothing is left to close.
+            self.aborts.retain(|aborted| *aborted != id);
             self.note(Event::Stale);
             return;
         };
@@ -157,7 +159,7 @@ impl Home {
         let of_lane = &mut self.lanes[lane as usize];
         let pause = of_lane.endpoints[flight.endpoint as usize].pause(PAUSE_OVERLOADED, answered.retry_after, now);
         if flight.members.len() > 1 {
-            of_lane.caps.bad();
+            of_lane.caps.bad(flight.items);
         }
         let resume = of_lane.endpoints.iter().map(|endpoint| endpoint.paused_until).min().unwrap_or(now);
         let retry_after = answered.retry_after.unwrap_or(pause);
@@ -237,7 +239,7 @@ impl Home {
     fn broken(&mut self, lane: u32, flight: &Flight, live: Parts, now: Instant) -> Found {
         let alone = flight.members.len() == 1;
         if !alone {
-            self.lanes[lane as usize].caps.bad();
+            self.lanes[lane as usize].caps.bad(flight.items);
         }
         let mut again = Parts::new();
         let mut worst = 0;
@@ -257,7 +259,7 @@ impl Home {
 
     fn timed_out(&mut self, lane: u32, flight: &Flight, live: &Parts, now: Instant) -> Found {
         if flight.members.len() > 1 {
-            self.lanes[lane as usize].caps.bad();
+            self.lanes[lane as usize].caps.bad(flight.items);
         }
         self.answer_all(live, &Outcome::Failed(Failure::UpstreamTimeout), now);
         Found::Again(Parts::new())
@@ -265,7 +267,7 @@ impl Home {
 
     fn too_large(&mut self, lane: u32, flight: &Flight, live: Parts, now: Instant) -> Found {
         if flight.members.len() > 1 {
-            self.lanes[lane as usize].caps.bad();
+            self.lanes[lane as usize].caps.bad(flight.items);
             return Found::Halves(live);
         }
         self.answer_all(&live, &Outcome::Failed(Failure::AnswerTooLarge), now);

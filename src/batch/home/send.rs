@@ -123,7 +123,7 @@ impl Home {
         for part in parts {
             let Some(held) = self.jobs.get_mut(part.job) else { continue };
             deadline = deadline.max(held.job.deadline);
-            members.push(Member { part: *part, weight: held.bytes_of(part.first, part.count) });
+            members.push(Member { part: *part, weight: held.weight_of(part.first, part.count) });
             held.calls.push(slot);
             held.batch_items = held.batch_items.max(items);
             if held.left_at.is_none() {

@@ -5,6 +5,3 @@
 pub(super) mod embeddings;
 pub(super) mod fields;
 pub(super) mod usage;
-
-#[cfg(test)]
-mod tests;

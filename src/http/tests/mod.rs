@@ -6,12 +6,13 @@
 //! 21 Expect · 22 interim answers · 23 bodyless answers · 24 response framing · 25 status line and answer heads.
 //!
 //! Rules 15, 16, 20 and 22 are held by the shard; what this room gives for them (a place where a message ends, an error that
-//! stays) is tested under their numbers in `body` and `request`.
+//! stays) is tested under their numbers in `body` and `request_meaning`.
 
 mod body;
 mod known;
 mod properties;
 mod request;
+mod request_meaning;
 mod response;
 mod write;
 

@@ -2,6 +2,7 @@
 //! it: `uring` and `epoll` for real sockets, `sim` for a pretend kernel with virtual time. It knows no tasks and no futures.
 
 mod epoll;
+pub mod sim;
 mod uring;
 
 use std::io;
@@ -12,6 +13,7 @@ use crate::sys::net::Address;
 use crate::sys::{BufferPool, Completion, Fd, Op, OpId, RingStats, Wait};
 
 pub use epoll::EpollDriver;
+pub use sim::{SimDriver, SimKernel};
 pub use uring::UringDriver;
 
 /// What the shard loop needs of an operating system. Rules for every driver (tests/it/drivers.rs holds them to it):

@@ -1,0 +1,49 @@
+//! Answers the gateway makes itself, and the sending of what is ready.
+
+use super::Shard;
+use super::connection::{Connection, client_gone};
+use super::error::Error;
+use super::exchange::{Answered, Request};
+use super::respond::push_request_id;
+use crate::http::{Method, Version, write_own_response};
+use crate::runtime::{Either, race};
+use crate::sys::Parts;
+
+/// A body of our own, status 200.
+pub(super) struct Own {
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+}
+
+pub(super) async fn own(shard: &Shard, connection: &mut Connection, request: &mut Request, own: Own) -> Result<Answered, Error> {
+    request.keep_alive &= request.version == Version::Http11 && request.body.is_short();
+    let mut fields = Vec::with_capacity(96);
+    fields.extend_from_slice(b"content-type: ");
+    fields.extend_from_slice(own.content_type.as_bytes());
+    fields.extend_from_slice(b"\r\n");
+    push_request_id(&mut fields, &request.id);
+    let mut out = shard.rt.take_vec();
+    write_own_response(&mut out, 200, &fields, own.body.len() as u64, !request.keep_alive);
+    if request.method != Method::Head {
+        out.extend_from_slice(&own.body);
+    }
+    send(shard, connection, out).await?;
+    Ok(Answered { status: 200 })
+}
+
+/// Sends what is ready. A client that does not read is cut after `body_timeout`.
+pub(super) async fn send(shard: &Shard, connection: &mut Connection, parts: impl Into<Parts>) -> Result<(), Error> {
+    connection.socket.start_send(parts);
+    sent(shard, connection).await
+}
+
+/// Waits until everything queued is with the kernel.
+pub(super) async fn sent(shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
+    let by = shard.rt.now() + shard.current.borrow().config.server.body_timeout;
+    let Connection { socket, input, .. } = connection;
+    let stalled = race(client_gone(shard, socket, input), shard.rt.sleep_until(by));
+    match race(socket.sent(), stalled).await {
+        Either::First(Ok(())) => Ok(()),
+        Either::First(Err(_)) | Either::Second(_) => Err(Error::ClientGone),
+    }
+}

@@ -1,0 +1,119 @@
+//! The request's body as it comes from the client: read whole for inspection, streamed on, or read away unwanted. Bounded in bytes
+//! and in time; the framing itself is judged by `http::BodyDecoder`.
+
+use super::Shard;
+use super::connection::Connection;
+use super::error::Error;
+use super::exchange::After;
+use crate::config::limits;
+use crate::http::{BodyDecoder, CONTINUE, Framing};
+use crate::runtime::{Either, race};
+
+/// A body that is still, at least in part, to be read.
+pub(super) struct RequestBody {
+    pub(super) framing: Framing,
+    pub(super) decoder: BodyDecoder,
+    /// The client waits for 100 Continue.
+    expects_continue: bool,
+    /// Some of it was taken off the connection.
+    pub(super) begun: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(framing: Framing, expects_continue: bool) -> RequestBody {
+        RequestBody { framing, decoder: BodyDecoder::new(framing), expects_continue, begun: false }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// What is left is known to be little enough to be read away.
+    pub(super) fn is_short(&self) -> bool {
+        // A client that was not told to continue may send its body or not: the connection cannot be read on.
+        !self.expects_continue && self.decoder.remaining().is_some_and(|left| left <= limits::DRAIN_BODY_BYTES_MAX)
+    }
+
+    /// The whole body, when all of it has arrived behind the head already and it was sent with its length.
+    pub(super) fn take_arrived(&mut self, shard: &Shard, connection: &mut Connection) -> Option<Vec<u8>> {
+        let Framing::Length(len) = self.framing else { return None };
+        let len = usize::try_from(len).ok().filter(|len| *len <= connection.input.len() && !self.begun)?;
+        let mut whole = shard.rt.take_vec();
+        whole.extend_from_slice(&connection.input.bytes()[..len]);
+        // Cannot fail: the length is known and the bytes are there.
+        let _ = self.decoder.handle_bytes(&whole);
+        self.begun = true;
+        self.expects_continue = false;
+        connection.input.consume(&shard.rt, len);
+        Some(whole)
+    }
+
+    /// The whole body, at most `limit` bytes.
+    pub(super) async fn read_whole(&mut self, shard: &Shard, connection: &mut Connection, limit: u64) -> Result<Vec<u8>, Error> {
+        if self.decoder.remaining().is_some_and(|len| len > limit) {
+            return Err(Error::BodyTooLarge { limit });
+        }
+        if let Some(whole) = self.take_arrived(shard, connection) {
+            return Ok(whole);
+        }
+        let mut whole = shard.rt.take_vec();
+        // Trusted up to a point: a client may name a length and never send it.
+        let named = usize::try_from(self.decoder.remaining().unwrap_or(0)).unwrap_or(0);
+        whole.reserve(named.min(RESERVE_MAX));
+        while !self.is_done() {
+            self.fill(shard, connection).await?;
+            while !connection.input.is_empty() && !self.is_done() {
+                let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
+                whole.extend_from_slice(&connection.input.bytes()[step.data]);
+                connection.input.consume(&shard.rt, step.consumed);
+                if whole.len() as u64 > limit {
+                    return Err(Error::BodyTooLarge { limit });
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Makes sure that there are bytes to look at, telling the client to go on if it waits for that.
+    pub(super) async fn fill(&mut self, shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
+        self.begun = true;
+        if !connection.input.is_empty() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.expects_continue) {
+            connection.socket.start_send(CONTINUE);
+        }
+        let by = shard.rt.now() + shard.current.borrow().config.server.body_timeout;
+        match race(connection.socket.recv(), shard.rt.sleep_until(by)).await {
+            Either::First(Ok(Some(lease))) => {
+                connection.input.push(&shard.rt, lease);
+                Ok(())
+            }
+            Either::First(Ok(None) | Err(_)) => Err(Error::ClientGone),
+            Either::Second(()) => Err(Error::BodyTimeout),
+        }
+    }
+
+    /// Reads an unwanted rest away within bounds, so that the next request can be found; else the connection ends.
+    pub(super) async fn discard(&mut self, shard: &Shard, connection: &mut Connection) -> After {
+        if !self.is_short() {
+            return After::Linger;
+        }
+        let until = shard.rt.now() + limits::DRAIN_BODY_TIMEOUT;
+        match shard.rt.before(until, self.read_away(shard, connection)).await {
+            Some(Ok(())) => After::KeepAlive,
+            Some(Err(_)) | None => After::Cut,
+        }
+    }
+
+    async fn read_away(&mut self, shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
+        while !self.is_done() {
+            self.fill(shard, connection).await?;
+            let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
+            connection.input.consume(&shard.rt, step.consumed);
+        }
+        Ok(())
+    }
+}
+
+const RESERVE_MAX: usize = 1 << 20;

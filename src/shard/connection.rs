@@ -1,0 +1,120 @@
+//! One client connection from its first byte to its close: requests one after the other, answers in the same order. What an
+//! exchange does is in `exchange`; here is only how it begins, and how a connection ends without cutting its last answer.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::error::Error;
+use super::exchange::{After, exchange};
+use super::input::Input;
+use super::read::{Next, next_request};
+use super::respond::{Framed, write_error};
+use super::{Shard, answer};
+use crate::config::limits;
+use crate::http::RequestHead;
+use crate::llm::Dialect;
+use crate::metrics::Target;
+use crate::runtime::{Either, Socket, race};
+use crate::sys::Instant;
+
+/// What a connection owns while it is open. Idle, it holds no buffer.
+pub(super) struct Connection {
+    pub(super) socket: Socket,
+    pub(super) input: Input,
+    pub(super) head: RequestHead,
+    /// `None` on Unix sockets.
+    pub(super) client: Option<IpAddr>,
+    /// When it was accepted, or when its last answer was sent.
+    pub(super) since: Instant,
+    /// Requests it has made.
+    pub(super) requests: u64,
+}
+
+/// Serves one connection until it closes.
+pub(super) async fn serve(shard: Rc<Shard>, socket: Socket) {
+    let _open = Open::begin(&shard);
+    let client = socket.peer_addr().map(|addr| addr.ip());
+    let since = shard.rt.now();
+    let mut connection = Connection { socket, input: Input::default(), head: RequestHead::new(), client, since, requests: 0 };
+    loop {
+        let after = match next_request(&shard, &mut connection).await {
+            Next::Request => exchange(&shard, &mut connection).await,
+            Next::Refused(error) => refuse(&shard, &mut connection, &error).await,
+            Next::Closed => return,
+        };
+        match after {
+            After::KeepAlive => connection.since = shard.rt.now(),
+            After::Linger => return linger(&shard, &mut connection).await,
+            After::Cut => return,
+            After::Reset => return connection.socket.reset_on_drop(),
+        }
+    }
+}
+
+/// Answers a request whose head could not be used.
+async fn refuse(shard: &Shard, connection: &mut Connection, error: &Error) -> After {
+    let snapshot = shard.snapshot();
+    snapshot.metrics.request(Target::None, error.status());
+    let mut out = shard.rt.take_vec();
+    write_error(&mut out, error, Framed { dialect: Dialect::OpenAi, close: true, head_only: false, request_id: &[] });
+    match answer::send(shard, connection, out).await {
+        Ok(()) => After::Linger,
+        Err(_) => After::Cut,
+    }
+}
+
+/// Ends a connection whose client may still be sending: a plain close would answer its bytes with RST, and that can destroy
+/// the answer on its way. So: tell it that nothing more comes, read its rest away within bounds, then close.
+async fn linger(shard: &Shard, connection: &mut Connection) {
+    connection.socket.shutdown_write();
+    let until = shard.rt.now() + limits::DRAIN_BODY_TIMEOUT;
+    let mut left = limits::DRAIN_BODY_BYTES_MAX;
+    while left > 0 {
+        match race(connection.socket.recv(), shard.rt.sleep_until(until)).await {
+            Either::First(Ok(Some(lease))) => left = left.saturating_sub(lease.len() as u64),
+            _ => return,
+        }
+    }
+}
+
+/// Waits until the client is gone, gathering what it sends ahead. At the bound of sent-ahead bytes it stops looking, and so
+/// does the kernel: a client that floods us is noticed to be gone when its answer cannot be sent.
+pub(super) async fn client_gone(shard: &Shard, socket: &Socket, input: &mut Input) {
+    loop {
+        if input.len() >= limits::PIPELINED_BYTES_MAX {
+            return std::future::pending().await;
+        }
+        match socket.recv().await {
+            Ok(Some(lease)) => {
+                input.push(&shard.rt, lease);
+                input.settle(&shard.rt);
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Counts an open connection, however it ends.
+struct Open<'a> {
+    shard: &'a Shard,
+    key: usize,
+}
+
+impl<'a> Open<'a> {
+    fn begin(shard: &'a Shard) -> Open<'a> {
+        shard.current.borrow().metrics.connection_opened();
+        // Only tasks serve connections, so there always is a current one.
+        let key = shard.rt.current().map_or(usize::MAX, |task| shard.connections.borrow_mut().insert(task));
+        Open { shard, key }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.shard.connections.borrow_mut().try_remove(self.key);
+        self.shard.current.borrow().metrics.connection_closed();
+        for task in self.shard.acceptors.borrow_mut().drain(..) {
+            self.shard.rt.wake(task);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Dispatch, way 1: straight to an endpoint, body and answer passed on as they come. Tries again where policy says it is safe. The
+//! client is watched all the while: when it leaves, the call is dropped and with it the upstream connection.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::body::RequestBody;
+use super::connection::{Connection, client_gone};
+use super::error::Error;
+use super::exchange::{Answered, Request, nanos};
+use super::relay::{Outgoing, relay, take_body};
+use super::snapshot::Snapshot;
+use super::upstream::{CallError, Channel, InFlight};
+use crate::config::UpstreamId;
+use crate::http::{Framing, LAST_CHUNK};
+use crate::metrics::{Phase, UpstreamOutcome};
+use crate::policy::{Attempt, Retry, decide};
+use crate::runtime::{Either, Socket, race};
+use crate::sys::{Instant, Parts};
+
+/// A request's head as it goes up, but for the endpoint's authority.
+pub(super) struct Rendered {
+    /// Ends in "host: ".
+    pub(super) line: Vec<u8>,
+    /// The fields and the empty line.
+    pub(super) fields: Vec<u8>,
+}
+
+pub(super) enum ForwardBody {
+    /// Sent in one piece with the head.
+    Small(Vec<u8>),
+    /// Sent behind the head from where it lies.
+    Held(Bytes),
+    Streamed,
+}
+
+pub(super) struct ForwardPlan {
+    pub(super) upstream: UpstreamId,
+    pub(super) rendered: Rendered,
+    pub(super) body: ForwardBody,
+}
+
+/// Why a try ended without an answer to relay.
+enum Stop {
+    Upstream(CallError),
+    Exchange(Error),
+}
+
+impl ForwardBody {
+    pub(super) fn from_whole(whole: Vec<u8>) -> ForwardBody {
+        if whole.len() <= COPY_MAX { ForwardBody::Small(whole) } else { ForwardBody::Held(Bytes::from(whole)) }
+    }
+}
+
+pub(super) async fn forward(
+    shard: &Rc<Shard>,
+    snapshot: &Rc<Snapshot>,
+    connection: &mut Connection,
+    request: &mut Request,
+    plan: ForwardPlan,
+) -> Result<Answered, Error> {
+    request.phase = Phase::Call;
+    let by = shard.rt.now() + snapshot.config.upstream(plan.upstream).total_timeout;
+    let mut attempt = Attempt { calls: 0, resent: false, answer_begun: false, body_held: true, idempotent: request.method.is_idempotent() };
+    let mut fresh = None;
+    let mut avoid = None;
+    loop {
+        let picked = fresh.or_else(|| snapshot.upstream(plan.upstream).pick(avoid, shard.rt.now()));
+        let endpoint = picked.ok_or(Error::UpstreamUnreachable)?;
+        let call = InFlight::begin(snapshot, plan.upstream, endpoint);
+        attempt.calls += 1;
+        match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
+            Ok(channel) => {
+                give_back(shard, plan);
+                return relay(shard, snapshot, connection, request, channel, call, by).await;
+            }
+            Err(Stop::Exchange(error)) => {
+                call.finish(shard, UpstreamOutcome::Cancelled);
+                return Err(error);
+            }
+            Err(Stop::Upstream(error)) => {
+                call.finish(shard, error.outcome);
+                attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
+                match decide(error.failure, attempt) {
+                    Retry::No => return Err(error.error()),
+                    Retry::OtherEndpoint => (avoid, fresh) = (Some(endpoint), None),
+                    Retry::FreshConnection => (attempt.resent, fresh) = (true, Some(endpoint)),
+                }
+                snapshot.metrics.upstream_retry(plan.upstream);
+            }
+        }
+    }
+}
+
+/// One try, up to the answer's head.
+#[expect(clippy::too_many_arguments, reason = "the exchange's state, the plan and the try: bundling them would hide what a try may change")]
+async fn call_once(
+    shard: &Shard,
+    snapshot: &Snapshot,
+    connection: &mut Connection,
+    request: &mut Request,
+    plan: &ForwardPlan,
+    call: &InFlight,
+    fresh: bool,
+    by: Instant,
+) -> Result<Channel, Stop> {
+    let Connection { socket, input, .. } = &mut *connection;
+    let opened = match race(Channel::open(shard, snapshot, call, fresh), client_gone(shard, socket, input)).await {
+        Either::First(opened) => opened,
+        Either::Second(()) => return Err(Stop::Exchange(Error::ClientGone)),
+    };
+    let mut channel = opened.map_err(Stop::Upstream)?;
+    let config = snapshot.config.upstream(plan.upstream);
+    let authority = &config.endpoints[call.endpoint as usize].authority;
+    channel.start_send(message(shard, &plan.rendered, authority, &plan.body));
+    if let ForwardBody::Streamed = plan.body {
+        stream_up(shard, connection, request, &mut channel, by).await?;
+    }
+    let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
+    let Connection { socket, input, .. } = &mut *connection;
+    let began = shard.rt.now();
+    let headed = if channel.incoming.head.head_len > 0 {
+        Ok(())
+    } else {
+        let head = channel.incoming.read_head(&shard.rt, &channel.socket, request.method, first_byte_by);
+        match race(head, client_gone(shard, socket, input)).await {
+            Either::First(headed) => headed,
+            Either::Second(()) => return Err(Stop::Exchange(Error::ClientGone)),
+        }
+    };
+    snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
+    headed.map_err(Stop::Upstream)?;
+    Ok(channel)
+}
+
+/// The head, and the body as far as it is here.
+fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
+    let mut out = shard.rt.take_vec();
+    let small = if let ForwardBody::Small(bytes) = body { bytes.as_slice() } else { &[] };
+    out.reserve(rendered.line.len() + authority.len() + rendered.fields.len() + small.len() + 2);
+    out.extend_from_slice(&rendered.line);
+    out.extend_from_slice(authority.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&rendered.fields);
+    out.extend_from_slice(small);
+    let parts = Parts::from(out);
+    if let ForwardBody::Held(bytes) = body { parts.with(bytes.clone()) } else { parts }
+}
+
+fn give_back(shard: &Shard, plan: ForwardPlan) {
+    shard.rt.keep_vec(plan.rendered.line);
+    shard.rt.keep_vec(plan.rendered.fields);
+    if let ForwardBody::Small(bytes) = plan.body {
+        shard.rt.keep_vec(bytes);
+    }
+}
+
+/// Passes the client's body on as it comes, until it is over or the server answers before: then the rest is not wanted, and
+/// neither connection can be used again.
+async fn stream_up(
+    shard: &Shard,
+    connection: &mut Connection,
+    request: &mut Request,
+    channel: &mut Channel,
+    by: Instant,
+) -> Result<(), Stop> {
+    let method = request.method;
+    let Channel { socket, incoming } = channel;
+    match race(pump(shard, connection, &mut request.body, socket), incoming.read_head(&shard.rt, socket, method, by)).await {
+        Either::First(Ok(())) => Ok(()),
+        Either::First(Err(stop)) => Err(stop),
+        Either::Second(Ok(())) => {
+            request.keep_alive = false;
+            incoming.head.keep_alive = false;
+            Ok(())
+        }
+        Either::Second(Err(error)) => Err(Stop::Upstream(error)),
+    }
+}
+
+async fn pump(shard: &Shard, connection: &mut Connection, body: &mut RequestBody, up: &Socket) -> Result<(), Stop> {
+    let chunked = body.framing == Framing::Chunked;
+    while !body.is_done() {
+        body.fill(shard, connection).await.map_err(Stop::Exchange)?;
+        let mut out = Outgoing::new(shard.rt.take_vec());
+        let broken = take_body(&shard.rt, &mut body.decoder, &mut connection.input, chunked, &mut out).err();
+        if let Some(error) = broken {
+            return Err(Stop::Exchange(Error::Body(error)));
+        }
+        if body.is_done() && chunked {
+            out.vec.extend_from_slice(LAST_CHUNK);
+        }
+        up.start_send(out.into_parts());
+        // A server that closes while we send shows in its answer, or in the lack of one.
+        if up.sent().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    Ok(())
+}
+
+/// Bodies up to this are copied behind their head: cheaper than a vectored send.
+const COPY_MAX: usize = 16 * 1024;

@@ -1,0 +1,138 @@
+//! The phase "relay": an answer on its way to the client, re-framed and as it arrives, with backpressure: the next bytes are taken
+//! from the server when the last ones are with the kernel. Also the re-framing of bodies in either direction.
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::answer;
+use super::connection::{Connection, client_gone};
+use super::error::Error;
+use super::exchange::{Answered, Request, nanos};
+use super::input::Input;
+use super::snapshot::Snapshot;
+use super::upstream::{CallError, Channel, InFlight, outcome_of};
+use crate::http::{
+    BodyDecoder, BodyError, CHUNK_END, Framing, LAST_CHUNK, ResponseEdit, framing_for_client, write_chunk_header, write_response_head,
+};
+use crate::metrics::{Phase, UpstreamOutcome};
+use crate::runtime::{Either, Rt, race};
+use crate::sys::{Instant, Lease, Parts};
+
+/// Bytes about to be sent: what was written or copied, and behind it at most one buffer as it was received.
+pub(super) struct Outgoing {
+    pub(super) vec: Vec<u8>,
+    lease: Option<Lease>,
+}
+
+impl Outgoing {
+    pub(super) fn new(vec: Vec<u8>) -> Outgoing {
+        Outgoing { vec, lease: None }
+    }
+
+    pub(super) fn into_parts(self) -> Parts {
+        let parts = Parts::from(self.vec);
+        match self.lease {
+            Some(lease) => parts.with(lease),
+            None => parts,
+        }
+    }
+}
+
+/// Moves the body bytes that are in `input` to `out`, in chunks when `chunked`. A buffer that holds nothing else is passed on as it
+/// is; small pieces are copied.
+pub(super) fn take_body(rt: &Rt, decoder: &mut BodyDecoder, input: &mut Input, chunked: bool, out: &mut Outgoing) -> Result<(), BodyError> {
+    while !input.is_empty() && !decoder.is_done() {
+        let step = decoder.handle_bytes(input.bytes())?;
+        let whole = step.data == (0..input.len()) && input.len() >= SHARE_MIN;
+        if whole
+            && !chunked
+            && let Some(lease) = input.take_lease()
+        {
+            out.lease = Some(lease);
+            return Ok(());
+        }
+        let data = &input.bytes()[step.data];
+        if chunked {
+            write_chunk_header(&mut out.vec, data.len());
+        }
+        out.vec.extend_from_slice(data);
+        if chunked && !data.is_empty() {
+            out.vec.extend_from_slice(CHUNK_END);
+        }
+        input.consume(rt, step.consumed);
+    }
+    Ok(())
+}
+
+/// Passes the answer on, whose head was read, and gives the connection back to its pool.
+pub(super) async fn relay(
+    shard: &Rc<Shard>,
+    snapshot: &Rc<Snapshot>,
+    connection: &mut Connection,
+    request: &mut Request,
+    mut channel: Channel,
+    call: InFlight,
+    by: Instant,
+) -> Result<Answered, Error> {
+    request.phase = Phase::Relay;
+    let began = shard.rt.now();
+    let status = channel.incoming.head.status;
+    let (endpoint, upstream) = (call.endpoint, call.upstream());
+    match pass_on(shard, connection, request, &mut channel, by).await {
+        Ok(()) => call.finish(shard, outcome_of(status)),
+        Err(error) => {
+            let outcome = if matches!(error, Error::ClientGone) { UpstreamOutcome::Cancelled } else { UpstreamOutcome::Transport };
+            call.finish(shard, outcome);
+            return Err(error);
+        }
+    }
+    snapshot.metrics.phase(Phase::Relay, nanos(shard.rt.now().since(began)));
+    snapshot.upstream(upstream).check_in(endpoint, channel, shard.rt.now());
+    Ok(Answered { status })
+}
+
+async fn pass_on(
+    shard: &Shard,
+    connection: &mut Connection,
+    request: &mut Request,
+    channel: &mut Channel,
+    by: Instant,
+) -> Result<(), Error> {
+    let rt = &shard.rt;
+    let incoming = &mut channel.incoming;
+    let framing = framing_for_client(incoming.head.framing, request.version);
+    request.keep_alive &= framing != Framing::UntilClose && !shard.draining.get() && request.body.is_short();
+    let edit =
+        ResponseEdit { framing, close: !request.keep_alive, client_version: request.version, extra: &[("x-request-id", &request.id)] };
+    let mut out = Outgoing::new(rt.take_vec());
+    write_response_head(&mut out.vec, &incoming.head, incoming.input.bytes(), &edit);
+    let mut decoder = BodyDecoder::for_response(incoming.head.framing);
+    let chunked = framing == Framing::Chunked;
+    let head_len = incoming.head.head_len;
+    incoming.input.consume(rt, head_len);
+    loop {
+        // The head is on its way or will be with this very send: from here on an answer can only be cut.
+        take_body(rt, &mut decoder, &mut incoming.input, chunked, &mut out).map_err(|_| Error::Cut)?;
+        if decoder.is_done() && chunked {
+            out.vec.extend_from_slice(LAST_CHUNK);
+        }
+        answer::send(shard, connection, out.into_parts()).await?;
+        if decoder.is_done() {
+            return Ok(());
+        }
+        let Connection { socket, input, .. } = &mut *connection;
+        let more = incoming.receive_or_end(rt, &channel.socket, by, UpstreamOutcome::TotalTimeout);
+        match race(more, client_gone(shard, socket, input)).await {
+            Either::First(Ok(true)) => out = Outgoing::new(rt.take_vec()),
+            Either::First(Ok(false)) => {
+                decoder.handle_eof().map_err(|_| Error::Cut)?;
+                out = Outgoing::new(rt.take_vec());
+            }
+            Either::First(Err(CallError { .. })) => return Err(Error::Cut),
+            Either::Second(()) => return Err(Error::ClientGone),
+        }
+    }
+}
+
+/// From here on a received buffer is sent as it is instead of being copied.
+const SHARE_MIN: usize = 2048;

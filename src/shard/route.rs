@@ -1,0 +1,242 @@
+//! The phases "route" and "decode": which upstream a request is for, and how it goes there. Rules and tables are policy's; scanning
+//! is json's.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::answer::Own;
+use super::coalesce::CoalescePlan;
+use super::connection::Connection;
+use super::error::Error;
+use super::exchange::Request;
+use super::forward::{ForwardBody, ForwardPlan, Rendered};
+use super::snapshot::Snapshot;
+use crate::config::{BatchingMode, ModelId, UpstreamId};
+use crate::http::{Framing, Known, Method, RequestEdit, write_request_fields, write_request_line};
+use crate::json::{scan_embeddings, scan_model};
+use crate::llm::Dialect;
+use crate::metrics::Target;
+use crate::policy::{Operation, normal_form};
+
+/// How a request is answered.
+pub(super) enum Plan {
+    Own(Own),
+    Forward(ForwardPlan),
+    Coalesce(CoalescePlan),
+}
+
+/// What the path alone says.
+pub(super) enum Routed {
+    Models,
+    To(UpstreamId),
+    Model(Operation),
+}
+
+/// Which way a request's path leads.
+pub(super) fn route(snapshot: &Snapshot, connection: &Connection, request: &mut Request) -> Result<Routed, Error> {
+    if connection.head.upgrade {
+        return Err(Error::UpgradeRefused);
+    }
+    let bytes = connection.input.bytes();
+    let mut scratch = Vec::new();
+    let path = connection.head.path.of(bytes);
+    // The way is decided on the normal form, and that very form goes up: never a decision on one spelling and another sent.
+    let normal = if path == b"*" { path } else { normal_form(path, &mut scratch).map_err(|_| Error::Path)? };
+    if normal != path {
+        request.normal_path = Some(normal.to_vec());
+    }
+    let path = normal;
+    let operation = Operation::from_path(path);
+    request.has_query = connection.head.target.len > connection.head.path.len;
+    request.dialect = Dialect::of(operation);
+    if let Some(route) = snapshot.router.resolve_path(path) {
+        request.target = Target::Route(route);
+        return Ok(Routed::To(snapshot.config.route(route).upstream));
+    }
+    if path == b"/v1/models" && !snapshot.config.models.is_empty() {
+        return match request.method {
+            Method::Get | Method::Head => Ok(Routed::Models),
+            _ => Err(Error::MethodNotAllowed),
+        };
+    }
+    match operation {
+        Some(operation) if !snapshot.config.models.is_empty() => Ok(Routed::Model(operation)),
+        _ => Err(Error::NoRoute),
+    }
+}
+
+/// Reads as much of the request as its dispatch needs, and renders what goes up.
+pub(super) async fn decode(
+    shard: &Shard,
+    snapshot: &Snapshot,
+    connection: &mut Connection,
+    request: &mut Request,
+    routed: Routed,
+) -> Result<Plan, Error> {
+    match routed {
+        Routed::Models => {
+            let len = connection.head.head_len;
+            connection.input.consume(&shard.rt, len);
+            Ok(Plan::Own(Own { content_type: "application/json", body: models(snapshot) }))
+        }
+        Routed::To(upstream) => Ok(Plan::Forward(streamed(shard, snapshot, connection, request, upstream))),
+        Routed::Model(operation) => model_call(shard, snapshot, connection, request, operation).await,
+    }
+}
+
+/// A body nobody needs to look at: held when it is all here, else streamed.
+fn streamed(shard: &Shard, snapshot: &Snapshot, connection: &mut Connection, request: &mut Request, upstream: UpstreamId) -> ForwardPlan {
+    let rendered = render(shard, snapshot, connection, request, upstream, request.body.framing);
+    let body = match request.body.framing {
+        Framing::None => ForwardBody::Held(Bytes::new()),
+        _ => match request.body.take_arrived(shard, connection) {
+            Some(whole) => ForwardBody::Small(whole),
+            None => ForwardBody::Streamed,
+        },
+    };
+    ForwardPlan { upstream, rendered, body }
+}
+
+async fn model_call(
+    shard: &Shard,
+    snapshot: &Snapshot,
+    connection: &mut Connection,
+    request: &mut Request,
+    operation: Operation,
+) -> Result<Plan, Error> {
+    if let Some(only) = snapshot.only_model
+        && !may_coalesce(snapshot, only, operation)
+    {
+        request.target = Target::Model(only);
+        let upstream = snapshot.config.model(only).upstream;
+        return Ok(Plan::Forward(streamed(shard, snapshot, connection, request, upstream)));
+    }
+    let limit = snapshot.config.server.max_body_bytes;
+    // The head's bytes stand in front of the body's: rendered before they are used up, for any upstream.
+    let never = wants_no_coalescing(connection);
+    let credential = credential(connection);
+    let held = Head::save(shard, connection);
+    let body = request.body.read_whole(shard, connection, limit).await?;
+    let embeddings = if operation.coalescible() { Some(scan_embeddings(&body).map_err(Error::Json)?) } else { None };
+    let named = match &embeddings {
+        Some(embeddings) => embeddings.model,
+        None => scan_model(&body).map_err(Error::Json)?.model,
+    };
+    let name = named.ok_or(Error::ModelMissing)?.decode(&body);
+    let model = snapshot.router.resolve_model(name.as_bytes()).ok_or(Error::ModelUnknown)?;
+    drop(name);
+    request.target = Target::Model(model);
+    let upstream = snapshot.config.model(model).upstream;
+    let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
+    match embeddings {
+        Some(embeddings) if !never && !request.has_query && request.method == Method::Post && may_coalesce(snapshot, model, operation) => {
+            let credential = if snapshot.config.upstream(upstream).forward_authorization { credential } else { Bytes::new() };
+            Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body, credential }))
+        }
+        _ => Ok(Plan::Forward(ForwardPlan { upstream, rendered, body: ForwardBody::from_whole(body) })),
+    }
+}
+
+fn may_coalesce(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool {
+    operation.coalescible() && snapshot.config.model(model).batching.mode != BatchingMode::Off
+}
+
+fn wants_no_coalescing(connection: &Connection) -> bool {
+    let bytes = connection.input.bytes();
+    connection.head.field(Known::HeadraceCoalesce).is_some_and(|value| value.of(bytes).eq_ignore_ascii_case(b"never"))
+}
+
+fn credential(connection: &Connection) -> Bytes {
+    let bytes = connection.input.bytes();
+    match connection.head.field(Known::Authorization) {
+        Some(value) => Bytes::copy_from_slice(value.of(bytes)),
+        None => Bytes::new(),
+    }
+}
+
+/// A request's head, kept until it is known where the request goes: the body behind it must be read first.
+struct Head {
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    fn save(shard: &Shard, connection: &mut Connection) -> Head {
+        let mut bytes = shard.rt.take_vec();
+        let len = connection.head.head_len;
+        bytes.extend_from_slice(&connection.input.bytes()[..len]);
+        connection.input.consume(&shard.rt, len);
+        Head { bytes }
+    }
+
+    fn render(
+        self,
+        shard: &Shard,
+        snapshot: &Snapshot,
+        connection: &Connection,
+        request: &Request,
+        upstream: UpstreamId,
+        len: u64,
+    ) -> Rendered {
+        let rendered = rendered(shard, snapshot, connection, &self.bytes, request, upstream, Framing::Length(len));
+        shard.rt.keep_vec(self.bytes);
+        rendered
+    }
+}
+
+/// Renders the head from the connection's input and uses it up.
+fn render(
+    shard: &Shard,
+    snapshot: &Snapshot,
+    connection: &mut Connection,
+    request: &Request,
+    upstream: UpstreamId,
+    framing: Framing,
+) -> Rendered {
+    let rendered = rendered(shard, snapshot, connection, connection.input.bytes(), request, upstream, framing);
+    let len = connection.head.head_len;
+    connection.input.consume(&shard.rt, len);
+    rendered
+}
+
+fn rendered(
+    shard: &Shard,
+    snapshot: &Snapshot,
+    connection: &Connection,
+    bytes: &[u8],
+    request: &Request,
+    upstream: UpstreamId,
+    framing: Framing,
+) -> Rendered {
+    let edit = RequestEdit {
+        framing,
+        client_addr: connection.client,
+        proto: "http",
+        trust_forwarded: snapshot.config.server.trust_forwarded,
+        request_id: &request.id,
+        forward_authorization: snapshot.config.upstream(upstream).forward_authorization,
+        strip_coalesce: true,
+    };
+    let (mut line, mut fields) = (shard.rt.take_vec(), shard.rt.take_vec());
+    match &request.normal_path {
+        None => write_request_line(&mut line, &connection.head, bytes, ""),
+        Some(path) => {
+            line.extend_from_slice(connection.head.method_span.of(bytes));
+            line.push(b' ');
+            line.extend_from_slice(path);
+            line.extend_from_slice(&connection.head.target.of(bytes)[connection.head.path.len as usize..]);
+            line.extend_from_slice(b" HTTP/1.1\r\nhost: \r\n");
+        }
+    }
+    // It ends in "host: "; authority and line end are put in per endpoint.
+    line.truncate(line.len() - 2);
+    write_request_fields(&mut fields, &connection.head, bytes, &edit);
+    Rendered { line, fields }
+}
+
+/// `GET /v1/models`: what the configuration takes by name. `*` is no name a client could ask for.
+fn models(snapshot: &Snapshot) -> Vec<u8> {
+    let entries = snapshot.config.models.iter().filter(|model| model.name != "*");
+    let data: Vec<serde_json::Value> =
+        entries.map(|model| serde_json::json!({"id": model.name, "object": "model", "created": 0, "owned_by": "headrace"})).collect();
+    serde_json::json!({"object": "list", "data": data}).to_string().into_bytes()
+}

@@ -1,0 +1,161 @@
+//! Dispatch, way 2: many clients, few calls, each its own answer.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::world::{Reply, Seen, World, ok, post, read_to_end};
+
+const MODEL: &str = r#"
+[server]
+debug_headers = true
+
+[[upstreams]]
+name = "gpu"
+endpoints = ["$UP"]
+
+[[models]]
+name = "*"
+upstream = "gpu"
+"#;
+
+/// Answers embeddings: each vector is its text's length, usage the sum of lengths.
+fn embeddings(seen: &Seen) -> Vec<u8> {
+    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    let texts: Vec<String> = match &body["input"] {
+        serde_json::Value::String(text) => vec![text.clone()],
+        serde_json::Value::Array(all) => all.iter().map(|text| text.as_str().unwrap().to_owned()).collect(),
+        other => panic!("{other}"),
+    };
+    if texts.iter().any(|text| text == "poison") {
+        let quoted = serde_json::json!({"error": {"message": format!("cannot embed {texts:?}")}}).to_string();
+        return format!("HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{quoted}", quoted.len())
+            .into_bytes();
+    }
+    let data: Vec<_> = (0..)
+        .zip(&texts)
+        .map(|(index, text): (usize, _)| serde_json::json!({"object": "embedding", "index": index, "embedding": [text.len(), text.len()]}))
+        .collect();
+    let total: usize = texts.iter().map(String::len).sum();
+    let usage = serde_json::json!({"prompt_tokens": total, "total_tokens": total});
+    ok(&serde_json::json!({"object": "list", "data": data, "model": "m", "usage": usage}).to_string())
+}
+
+fn ask(text: &str) -> String {
+    post("/v1/embeddings", &format!("{{\"model\":\"m\",\"input\":\"{text}\"}}"))
+}
+
+#[test]
+fn a_lone_request_goes_up_byte_for_byte() {
+    let world = World::new(MODEL, |seen, _| Reply::Bytes(embeddings(seen)));
+    let body = "{ \"model\" : \"m\",  \"input\":\"abc\" ,\"user\":\"u\"}";
+    let answer = world.transcript(&post("/v1/embeddings", body));
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\"embedding\":[3,3]"), "{answer}");
+    assert!(answer.contains("x-headrace-batch-size: 1\r\n"), "{answer}");
+    assert_eq!(world.seen.borrow()[0].body, body.as_bytes());
+}
+
+#[test]
+fn requests_that_arrive_while_a_call_runs_share_the_next_and_each_gets_its_own_answer() {
+    let world = World::new(MODEL, |seen, _| Reply::After(Duration::from_millis(20), embeddings(seen)));
+    let done = Rc::new(Cell::new(0));
+    for n in 1..=33usize {
+        let (rt, address, done) = (world.rt.clone(), world.address.clone(), Rc::clone(&done));
+        world.rt.spawn(async move {
+            let socket = rt.connect(&address).await.unwrap();
+            if n > 1 {
+                rt.sleep_until(rt.now() + Duration::from_millis(5)).await;
+            }
+            socket.send(ask(&"x".repeat(n)).into_bytes()).await.unwrap();
+            let answer = String::from_utf8(read_to_end(&socket).await).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.contains(&format!("\"embedding\":[{n},{n}]")), "{n}: {answer}");
+            assert!(answer.contains(&format!("\"prompt_tokens\":{n},")), "{n}: {answer}");
+            assert!(answer.contains("\"index\":0"), "{answer}");
+            done.set(done.get() + 1);
+        });
+    }
+    let (rt, done) = (world.rt.clone(), done);
+    world.run(async move {
+        while done.get() < 33 {
+            rt.sleep_until(rt.now() + Duration::from_millis(1)).await;
+        }
+    });
+    let calls = world.seen.borrow().len();
+    assert!((2..=4).contains(&calls), "{calls} calls for 33 requests");
+}
+
+#[test]
+fn one_poison_item_among_31_good_ones_fails_alone_within_11_calls() {
+    let world = World::new(MODEL, |seen, number| {
+        let wait = if number == 0 { 20 } else { 1 };
+        Reply::After(Duration::from_millis(wait), embeddings(seen))
+    });
+    let done = Rc::new(Cell::new(0));
+    for n in 0..33usize {
+        let (rt, address, done) = (world.rt.clone(), world.address.clone(), Rc::clone(&done));
+        world.rt.spawn(async move {
+            let socket = rt.connect(&address).await.unwrap();
+            if n > 0 {
+                rt.sleep_until(rt.now() + Duration::from_millis(5)).await;
+            }
+            let text = if n == 17 { "poison".to_owned() } else { "y".repeat(n + 1) };
+            socket.send(ask(&text).into_bytes()).await.unwrap();
+            let answer = String::from_utf8(read_to_end(&socket).await).unwrap();
+            if n == 17 {
+                assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+                assert!(!answer.contains("yy"), "an error must not quote a neighbour: {answer}");
+            } else {
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                assert!(answer.contains(&format!("\"embedding\":[{},", n + 1)), "{answer}");
+            }
+            done.set(done.get() + 1);
+        });
+    }
+    let (rt, done) = (world.rt.clone(), done);
+    world.run(async move {
+        while done.get() < 33 {
+            rt.sleep_until(rt.now() + Duration::from_millis(1)).await;
+        }
+    });
+    let calls = world.seen.borrow().len();
+    assert!(calls <= 12, "the plug and at most 11: {calls}");
+}
+
+#[test]
+fn a_client_that_leaves_changes_nobody_elses_answer_and_the_last_one_ends_the_call() {
+    let world = World::new(MODEL, |_, _| Reply::Never);
+    let (rt, address, aborted) = (world.rt.clone(), world.address.clone(), Rc::clone(&world.aborted));
+    world.run(async move {
+        let first = rt.connect(&address).await.unwrap();
+        first.send(ask("a").into_bytes()).await.unwrap();
+        rt.sleep_until(rt.now() + Duration::from_millis(10)).await;
+        let second = rt.connect(&address).await.unwrap();
+        second.send(ask("bb").into_bytes()).await.unwrap();
+        rt.sleep_until(rt.now() + Duration::from_millis(10)).await;
+        drop(second);
+        rt.sleep_until(rt.now() + Duration::from_millis(10)).await;
+        assert_eq!(aborted.get(), 0, "the first still waits");
+        drop(first);
+        while aborted.get() == 0 {
+            rt.sleep_until(rt.now() + Duration::from_millis(1)).await;
+        }
+    });
+    world.run({
+        let rt = world.rt.clone();
+        async move { rt.sleep_until(rt.now() + Duration::from_millis(5)).await }
+    });
+    for gauge in ["tickets", "queued_items", "upstream_calls_in_flight", "exchanges_in_flight"] {
+        assert_eq!(world.metric(&format!("headrace_{gauge}{{shard=\"0\"}}")), 0.0, "{gauge}");
+    }
+}
+
+#[test]
+fn x_headrace_coalesce_never_opts_out() {
+    let world = World::new(MODEL, |seen, _| Reply::Bytes(embeddings(seen)));
+    let request = ask("abc").replace("host: gate\r\n", "host: gate\r\nx-headrace-coalesce: never\r\n");
+    let answer = world.transcript(&request);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-headrace-batch-size"), "{answer}");
+    assert!(!world.seen.borrow()[0].head.contains("x-headrace"), "{}", world.seen.borrow()[0].head);
+}

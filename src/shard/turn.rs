@@ -1,0 +1,212 @@
+//! One pass of a shard: messages in, tasks, batches at the turn's end, messages out, then the wait. And the little housekeeping that
+//! no request asks for.
+
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::snapshot::Snapshot;
+use super::{Message, Shard};
+use crate::mesh::{Port, ShardId};
+use crate::metrics::RingStats;
+use crate::runtime::{Idle, Rt};
+
+impl Shard {
+    /// One turn. Sleeps in it when there is nothing to do.
+    ///
+    /// # Errors
+    /// When the driver is broken: the shard cannot go on.
+    pub fn turn(self: &Rc<Self>) -> io::Result<()> {
+        self.take_inbox();
+        self.rt.run_tasks();
+        // Answers wake exchanges, which may bring the next jobs: those leave in this turn too, up to a bound.
+        for _ in 0..ROUNDS_PER_TURN {
+            if !self.drive_home() {
+                break;
+            }
+            self.rt.run_tasks();
+        }
+        self.empty_outbox();
+        let current = self.current.borrow();
+        let rung = self.port.flush();
+        if rung > 0 {
+            current.metrics.doorbells_rung(rung);
+        }
+        let until = {
+            let mut home = self.home.borrow_mut();
+            current.metrics.lanes(home.lanes() as u64);
+            current.metrics.queued_items(home.queued_items() as u64);
+            current.metrics.tickets(self.tickets.borrow().len() as u64);
+            home.next_timeout()
+        };
+        drop(current);
+        // A full inbox elsewhere: look again soon instead of waiting for a bell that will not ring.
+        let retry = (!self.outbox.borrow().is_empty()).then(|| self.rt.now() + OUTBOX_RETRY);
+        let until = [until, retry].into_iter().flatten().min();
+        self.rt.wait(until, &AtTheDoor(&self.port))
+    }
+
+    fn take_inbox(&self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.port.pop() {
+                Some(Message::Job(job)) => self.take_job(*job),
+                Some(Message::Cancel(ticket)) => self.take_cancel(ticket),
+                Some(Message::Answer(answer)) => self.take_answer(*answer),
+                Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made)),
+                Some(Message::Drain) => self.drain(),
+                None => return,
+            }
+        }
+    }
+
+    /// Sends to a shard, this one included. What finds the inbox full goes out later, in order; it is bounded by the jobs that
+    /// are open, each of which posts at most one cancel or one answer.
+    pub(super) fn post(&self, to: ShardId, message: Message) {
+        if to == self.id {
+            match message {
+                Message::Answer(answer) => return self.take_answer(*answer),
+                Message::Cancel(ticket) => return self.take_cancel(ticket),
+                Message::Job(_) | Message::Snapshot(_) | Message::Drain => {}
+            }
+        }
+        let mut outbox = self.outbox.borrow_mut();
+        if !outbox.is_empty() {
+            outbox.push_back((to, message));
+        } else if let Err(message) = self.port.send(to, message) {
+            outbox.push_back((to, message));
+        }
+    }
+
+    fn empty_outbox(&self) {
+        let mut outbox = self.outbox.borrow_mut();
+        while let Some((to, message)) = outbox.pop_front() {
+            if let Err(message) = self.port.send(to, message) {
+                outbox.push_front((to, message));
+                return;
+            }
+        }
+    }
+
+    fn take_snapshot(&self, snapshot: Snapshot) {
+        let former = self.current.replace(Rc::new(snapshot));
+        for upstream in &former.upstreams {
+            upstream.clear();
+        }
+        let mut kept = self.former.borrow_mut();
+        kept.push_back(former);
+        if kept.len() > FORMER_MAX {
+            kept.pop_front();
+        }
+        drop(kept);
+        let early = std::mem::take(&mut *self.early.borrow_mut());
+        for job in early {
+            self.take_job(job);
+        }
+    }
+
+    /// The snapshot with this number, if it is still (or already) here.
+    pub(super) fn snapshot_of(&self, generation: u32) -> Option<Rc<Snapshot>> {
+        let current = self.current.borrow();
+        if current.generation == generation {
+            return Some(Rc::clone(&current));
+        }
+        self.former.borrow().iter().find(|snapshot| snapshot.generation == generation).cloned()
+    }
+
+    /// Stops accepting; idle connections close, the others after their answer.
+    fn drain(&self) {
+        self.draining.set(true);
+        for task in self.listeners.borrow_mut().drain(..) {
+            self.rt.abort(task);
+        }
+        for (_, task) in self.connections.borrow().iter() {
+            self.rt.wake(*task);
+        }
+    }
+
+    /// 16 hex digits, unlike those of other shards and runs.
+    pub(super) fn new_request_id(&self) -> SmallVec<[u8; 48]> {
+        let mut number = self.random_u64();
+        let mut id = SmallVec::from_slice(b"hr-");
+        for _ in 0..16 {
+            id.push(HEX[usize::from(number.to_be_bytes()[0] >> 4)]);
+            number <<= 4;
+        }
+        id
+    }
+
+    /// For jitter; not for secrets.
+    pub(super) fn random(&self) -> u32 {
+        let [a, b, c, d, ..] = self.random_u64().to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    /// splitmix64 (Steele, Lea, Flood 2014): one addition and three mixing steps.
+    fn random_u64(&self) -> u64 {
+        let state = self.next_request.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.next_request.set(state);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn tidy_up(&self) {
+        let now = self.rt.now();
+        let current = self.current.borrow();
+        let mut former = self.former.borrow_mut();
+        for snapshot in std::iter::once(&*current).chain(former.iter()) {
+            snapshot.upstreams.iter().for_each(|upstream| upstream.prune(now));
+        }
+        // A former snapshot is needed while an exchange, a call or a waiting job began under it.
+        if self.home.borrow().jobs() == 0 {
+            former.retain(|snapshot| Rc::strong_count(snapshot) > 1);
+        }
+        let stats = self.rt.stats();
+        current.metrics.ring_stats(&RingStats {
+            turns: stats.turns,
+            enters: stats.ring.enters,
+            enobufs: stats.sockets.starvations,
+            cq_overflows: stats.ring.cq_overflows,
+            stale_completions: stats.ring.stale,
+        });
+    }
+}
+
+/// Once a second: idle connections that timed out, former snapshots, the ring's gauges.
+pub(super) async fn keep_house(shard: Weak<Shard>, rt: Rt) {
+    loop {
+        rt.sleep_until(rt.now() + HOUSEKEEPING).await;
+        match shard.upgrade() {
+            Some(shard) => shard.tidy_up(),
+            None => return,
+        }
+    }
+}
+
+/// The sleep protocol of a shard: its inbox is the other way work comes.
+struct AtTheDoor<'a>(&'a Port<Message>);
+
+impl Idle for AtTheDoor<'_> {
+    fn has_work(&self) -> bool {
+        !self.0.inbox().is_empty()
+    }
+
+    fn fall_asleep(&self) -> bool {
+        self.0.try_sleep()
+    }
+
+    fn wake_up(&self) {
+        self.0.wake();
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Messages taken in one turn; the rest in the next, so that a flood cannot starve the sockets.
+const MESSAGES_PER_TURN: usize = 1024;
+const ROUNDS_PER_TURN: usize = 4;
+const FORMER_MAX: usize = 32;
+const OUTBOX_RETRY: Duration = Duration::from_micros(100);
+const HOUSEKEEPING: Duration = Duration::from_secs(1);

@@ -1,0 +1,293 @@
+//! Connections to one upstream's endpoints: pools of idle ones, the choice of an endpoint, its passive health, and the reading of
+//! an answer's head. What is sent and what becomes of the answer is the dispatcher's matter (`forward`, `home`).
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Shard;
+use super::input::Input;
+use super::snapshot::Snapshot;
+use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
+use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
+use crate::metrics::UpstreamOutcome;
+use crate::policy::{Balancer, Failure, Health};
+use crate::runtime::{Either, Rt, Socket, race};
+use crate::sys::net::Address;
+use crate::sys::{Instant, Parts};
+
+/// What a shard keeps for one upstream of a snapshot.
+pub(super) struct Upstream {
+    addresses: Vec<Option<Address>>,
+    balancer: RefCell<Balancer>,
+    health: RefCell<Health>,
+    /// By endpoint; the last used stands last, the oldest first.
+    pools: RefCell<Vec<VecDeque<Idle>>>,
+    idle_timeout: Duration,
+    max_idle: usize,
+}
+
+struct Idle {
+    socket: Socket,
+    since: Instant,
+}
+
+/// One connection in use for a call.
+pub(super) struct Channel {
+    pub(super) socket: Socket,
+    pub(super) incoming: Incoming,
+}
+
+/// The answer's side of a channel: apart from the socket, so that a request can still be sent while its answer is awaited.
+pub(super) struct Incoming {
+    pub(super) input: Input,
+    pub(super) head: ResponseHead,
+    /// The connection came from the pool: the server may have closed it meanwhile.
+    reused: bool,
+    /// Bytes of the present answer have come.
+    begun: bool,
+}
+
+/// Why a call failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct CallError {
+    pub(super) failure: Failure,
+    pub(super) outcome: UpstreamOutcome,
+    /// For `x-headrace-error` when it was the answer's form.
+    pub(super) reason: &'static str,
+}
+
+impl CallError {
+    pub(super) const fn new(failure: Failure, outcome: UpstreamOutcome) -> CallError {
+        CallError { failure, outcome, reason: "upstream_answer" }
+    }
+
+    pub(super) fn error(self) -> super::Error {
+        match self.failure {
+            Failure::Connect => super::Error::UpstreamUnreachable,
+            Failure::StaleConnection | Failure::Transport => super::Error::UpstreamBroken,
+            Failure::Timeout => super::Error::UpstreamTimeout,
+            Failure::BadAnswer => super::Error::UpstreamAnswer(self.reason),
+        }
+    }
+}
+
+/// A begun call to an endpoint: counts as in flight until it is dropped.
+pub(super) struct InFlight {
+    snapshot: Rc<Snapshot>,
+    upstream: UpstreamId,
+    pub(super) endpoint: u32,
+}
+
+impl Upstream {
+    pub(super) fn new(config: &UpstreamConfig) -> Upstream {
+        let count = u32::try_from(config.endpoints.len()).unwrap_or(u32::MAX);
+        Upstream {
+            addresses: config.endpoints.iter().map(|endpoint| address_of(&endpoint.addr)).collect(),
+            balancer: RefCell::new(Balancer::new(config.balance, config.endpoints.iter().map(|endpoint| endpoint.weight))),
+            health: RefCell::new(Health::new(count)),
+            pools: RefCell::new(config.endpoints.iter().map(|_| VecDeque::new()).collect()),
+            idle_timeout: config.pool_idle_timeout,
+            max_idle: config.pool_max_idle as usize,
+        }
+    }
+
+    /// The endpoint for the next call.
+    pub(super) fn pick(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
+        let health = self.health.borrow();
+        self.balancer.borrow_mut().pick(avoid, |endpoint| health.is_usable(endpoint, now))
+    }
+
+    /// `wanted`, unless it is known to be down and another is not.
+    pub(super) fn usable(&self, wanted: u32, now: Instant) -> u32 {
+        if self.health.borrow().is_usable(wanted, now) { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
+    }
+
+    /// An idle connection that is still good; those that are not are closed on the way.
+    fn checkout(&self, endpoint: u32, now: Instant) -> Option<Socket> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(endpoint as usize)?;
+        while let Some(idle) = pool.pop_back() {
+            if !idle.socket.is_stale() && now.since(idle.since) < self.idle_timeout {
+                return Some(idle.socket);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer was read to its end.
+    pub(super) fn check_in(&self, endpoint: u32, channel: Channel, now: Instant) {
+        let clean = channel.incoming.head.keep_alive && channel.incoming.input.is_empty() && !channel.socket.is_stale();
+        if !clean || self.idle_timeout.is_zero() {
+            return;
+        }
+        if let Some(pool) = self.pools.borrow_mut().get_mut(endpoint as usize) {
+            channel.socket.watch();
+            if pool.len() >= self.max_idle {
+                pool.pop_front();
+            }
+            pool.push_back(Idle { socket: channel.socket, since: now });
+        }
+    }
+
+    /// Closes connections that were idle too long or that the server closed.
+    pub(super) fn prune(&self, now: Instant) {
+        for pool in self.pools.borrow_mut().iter_mut() {
+            pool.retain(|idle| now.since(idle.since) < self.idle_timeout && !idle.socket.is_stale());
+        }
+    }
+
+    /// Closes all idle connections.
+    pub(super) fn clear(&self) {
+        self.pools.borrow_mut().iter_mut().for_each(VecDeque::clear);
+    }
+}
+
+fn address_of(addr: &EndpointAddr) -> Option<Address> {
+    match addr {
+        EndpointAddr::Tcp { resolved, .. } => resolved.map(Address::Tcp),
+        EndpointAddr::Unix(path) => Some(Address::Unix(path.clone())),
+    }
+}
+
+impl InFlight {
+    pub(super) fn begin(snapshot: &Rc<Snapshot>, upstream: UpstreamId, endpoint: u32) -> InFlight {
+        snapshot.upstream(upstream).balancer.borrow_mut().begin(endpoint);
+        snapshot.metrics.upstream_call_begun();
+        InFlight { snapshot: Rc::clone(snapshot), upstream, endpoint }
+    }
+
+    pub(super) fn upstream(&self) -> UpstreamId {
+        self.upstream
+    }
+
+    /// Counts how the call ended and learns from it.
+    pub(super) fn finish(self, shard: &Shard, outcome: UpstreamOutcome) {
+        self.snapshot.metrics.upstream(self.upstream, self.endpoint, outcome);
+        let upstream = self.snapshot.upstream(self.upstream);
+        let mut health = upstream.health.borrow_mut();
+        let changed = match outcome {
+            UpstreamOutcome::ConnectFailed | UpstreamOutcome::ConnectTimeout | UpstreamOutcome::Transport | UpstreamOutcome::BadAnswer => {
+                health.handle_failure(self.endpoint, shard.rt.now(), shard.random())
+            }
+            UpstreamOutcome::Ok | UpstreamOutcome::ClientError | UpstreamOutcome::RateLimited | UpstreamOutcome::ServerError => {
+                health.handle_success(self.endpoint)
+            }
+            // Slow is not broken, stale is normal, cancelled says nothing.
+            _ => false,
+        };
+        if changed {
+            let until = health.unhealthy_until(self.endpoint);
+            self.snapshot.metrics.endpoint_unhealthy_until(self.upstream, self.endpoint, until);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.snapshot.upstream(self.upstream).balancer.borrow_mut().end(self.endpoint);
+        self.snapshot.metrics.upstream_call_ended();
+    }
+}
+
+/// How an answer counts.
+pub(super) fn outcome_of(status: u16) -> UpstreamOutcome {
+    match status {
+        429 => UpstreamOutcome::RateLimited,
+        400..=499 => UpstreamOutcome::ClientError,
+        500..=599 => UpstreamOutcome::ServerError,
+        _ => UpstreamOutcome::Ok,
+    }
+}
+
+impl Channel {
+    /// A connection to the endpoint: pooled unless `fresh`, else made within the connect timeout.
+    pub(super) async fn open(shard: &Shard, snapshot: &Snapshot, call: &InFlight, fresh: bool) -> Result<Channel, CallError> {
+        let upstream = snapshot.upstream(call.upstream);
+        let rt = &shard.rt;
+        if !fresh && let Some(socket) = upstream.checkout(call.endpoint, rt.now()) {
+            return Ok(Channel::over(socket, true));
+        }
+        let failed = CallError::new(Failure::Connect, UpstreamOutcome::ConnectFailed);
+        let Some(Some(address)) = upstream.addresses.get(call.endpoint as usize) else { return Err(failed) };
+        let deadline = rt.now() + snapshot.config.upstream(call.upstream).connect_timeout;
+        match rt.before(deadline, rt.connect(address)).await {
+            Some(Ok(socket)) => {
+                snapshot.metrics.upstream_connection_opened(call.upstream, call.endpoint);
+                Ok(Channel::over(socket, false))
+            }
+            Some(Err(_)) => Err(failed),
+            None => Err(CallError::new(Failure::Connect, UpstreamOutcome::ConnectTimeout)),
+        }
+    }
+
+    fn over(socket: Socket, reused: bool) -> Channel {
+        Channel { socket, incoming: Incoming { input: Input::default(), head: ResponseHead::new(), reused, begun: false } }
+    }
+
+    /// Queues the request; a failure shows when the answer is awaited.
+    pub(super) fn start_send(&self, parts: impl Into<Parts>) {
+        self.socket.start_send(parts);
+    }
+}
+
+impl Incoming {
+    /// Reads the final answer's head into `self.head`. Its spans lie in `self.input` until `head_len` bytes are consumed. Interim
+    /// answers are passed over.
+    pub(super) async fn read_head(&mut self, rt: &Rt, socket: &Socket, method: Method, by: Instant) -> Result<(), CallError> {
+        let limits = HeadLimits::answers();
+        let mut scanned = 0;
+        let mut interim = 0;
+        loop {
+            if !self.input.is_empty() {
+                match self.head.parse(self.input.bytes(), &mut scanned, &limits, method) {
+                    Ok(Parsed::Partial) => {}
+                    Ok(Parsed::Complete) if self.head.is_interim() => {
+                        interim += 1;
+                        if interim > crate::config::limits::INTERIM_ANSWERS_MAX {
+                            return Err(CallError { reason: "too_many_interim_answers", ..BAD_ANSWER });
+                        }
+                        self.input.consume(rt, self.head.head_len);
+                        continue;
+                    }
+                    Ok(Parsed::Complete) => return Ok(()),
+                    Err(error) => return Err(CallError { reason: error.reason, ..BAD_ANSWER }),
+                }
+            }
+            self.receive(rt, socket, by, UpstreamOutcome::FirstByteTimeout).await?;
+        }
+    }
+
+    /// Waits for the next bytes.
+    pub(super) async fn receive(&mut self, rt: &Rt, socket: &Socket, by: Instant, late: UpstreamOutcome) -> Result<(), CallError> {
+        match self.receive_or_end(rt, socket, by, late).await? {
+            true => Ok(()),
+            false => Err(self.died()),
+        }
+    }
+
+    /// As [`Incoming::receive`]; false when the server ended its side in good order.
+    pub(super) async fn receive_or_end(&mut self, rt: &Rt, socket: &Socket, by: Instant, late: UpstreamOutcome) -> Result<bool, CallError> {
+        match race(socket.recv(), rt.sleep_until(by)).await {
+            Either::First(Ok(Some(lease))) => {
+                self.begun = true;
+                self.input.push(rt, lease);
+                Ok(true)
+            }
+            Either::First(Ok(None)) => Ok(false),
+            Either::First(Err(_)) => Err(self.died()),
+            Either::Second(()) => Err(CallError::new(Failure::Timeout, late)),
+        }
+    }
+
+    fn died(&self) -> CallError {
+        if self.reused && !self.begun {
+            CallError::new(Failure::StaleConnection, UpstreamOutcome::StaleConnection)
+        } else {
+            CallError::new(Failure::Transport, UpstreamOutcome::Transport)
+        }
+    }
+}
+
+const BAD_ANSWER: CallError = CallError::new(Failure::BadAnswer, UpstreamOutcome::BadAnswer);
