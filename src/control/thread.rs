@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -188,6 +188,19 @@ fn run(plan: &Plan, wires: &Wires) -> io::Result<()> {
     // After a panic too: a listener left open would go on taking its share of the clients, for nobody.
     rt.shut_down();
     result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+fn settle(plan: &Plan, driver: Box<dyn Driver>, epoll: bool, listeners: Vec<OwnedFd>) -> io::Result<(Rt, Vec<Listener>)> {
+    let driver = if epoll && driver.name() != "epoll" {
+        drop(driver);
+        make_epoll(plan)?
+    } else {
+        driver
+    };
+    let rt = Rt::new(driver, Clock::from(plan.clock.clone()));
+    rt.set_spin(plan.spin);
+    let listeners = listeners.into_iter().map(|socket| rt.adopt_listener(socket)).collect::<io::Result<Vec<_>>>()?;
+    Ok((rt, listeners))
 }
 
 fn turn_until_cut(shard: &Rc<Shard>, beat: &Beat) -> io::Result<()> {

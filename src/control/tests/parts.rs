@@ -18,8 +18,9 @@ use crate::runtime::RealClock;
 
 #[test]
 fn names_are_asked_once_and_literal_addresses_never() {
-    let endpoints = r#"endpoints = ["http://gpu:1", "http://gpu:1", "http://gpu:2", "http://127.0.0.1:3", "unix:/x"]"#;
-    let mut config = checked(&text(1).replace(r#"endpoints = ["http://127.0.0.1:1"]"#, endpoints));
+    let endpoints = r#"endpoints = ["http://gpu:1", "http://gpu:2", "http://127.0.0.1:3", "unix:/x"]"#;
+    let text = text(1).replace(r#"endpoints = ["http://127.0.0.1:1"]"#, endpoints);
+    let mut config = checked(&format!("{text}[[upstreams]]\nname = \"same\"\nendpoints = [\"http://gpu:1\"]\n"));
     let mut asked = Vec::new();
     let look_up = |host: &str, port| {
         asked.push((host.to_owned(), port));
@@ -27,11 +28,11 @@ fn names_are_asked_once_and_literal_addresses_never() {
     };
     resolve_with(&mut config, look_up).unwrap();
     assert_eq!(asked, [("gpu".to_owned(), 1), ("gpu".to_owned(), 2)]);
-    let resolved = config.upstreams[0].endpoints.iter().map(|endpoint| match &endpoint.addr {
+    let resolved = config.upstreams.iter().flat_map(|upstream| &upstream.endpoints).map(|endpoint| match &endpoint.addr {
         EndpointAddr::Tcp { resolved, .. } => resolved.map(|addr| addr.to_string()),
         EndpointAddr::Unix(_) => None,
     });
-    let expected = [Some("10.0.0.1:1"), Some("10.0.0.1:1"), Some("10.0.0.1:2"), Some("127.0.0.1:3"), None];
+    let expected = [Some("10.0.0.1:1"), Some("10.0.0.1:2"), Some("127.0.0.1:3"), None, Some("10.0.0.1:1")];
     assert_eq!(resolved.collect::<Vec<_>>(), expected.map(|addr| addr.map(str::to_owned)));
 }
 
