@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use super::plane::Plane;
+use super::thread::Beat;
 use crate::metrics::CONTENT_TYPE;
 
 /// Serves until the runtime ends.
@@ -77,16 +78,21 @@ async fn livez(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {
 }
 
 /// Rings every shard and waits for each to end a turn: one that sleeps does so at once, one that is stuck never. Looks at most so
-/// many times and returns those that did not.
+/// many times and returns those that did not; at once, when a thread has ended: it will not turn again.
 pub(super) async fn silent_shards(plane: &Plane, looks: u32) -> Vec<u32> {
     let before: Vec<u64> = plane.shards().iter().map(|line| line.beat.turns()).collect();
+    let those = |silent: &dyn Fn(&Beat, u64) -> bool| -> Vec<u32> {
+        let beats = plane.shards().iter().map(|line| &line.beat);
+        (0..).zip(beats).zip(&before).filter(|((_, beat), before)| silent(beat, **before)).map(|((index, _), _)| index).collect()
+    };
     plane.nudge();
     for look in 1.. {
-        let lines = (0..).zip(plane.shards()).zip(&before);
-        let silent = lines.filter(|((_, line), before)| line.beat.turns() == **before || line.beat.has_ended());
-        let silent: Vec<u32> = silent.map(|((index, _), _)| index).collect();
-        // One that has ended will not turn again.
-        if silent.is_empty() || look >= looks || plane.shards().iter().any(|line| line.beat.has_ended()) {
+        let ended = those(&|beat, _| beat.has_ended());
+        if !ended.is_empty() {
+            return ended;
+        }
+        let silent = those(&|beat, before| beat.turns() == before);
+        if silent.is_empty() || look >= looks {
             return silent;
         }
         tokio::time::sleep(BEAT_LOOK_EVERY).await;
