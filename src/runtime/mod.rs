@@ -267,7 +267,7 @@ impl Rt {
         drop(self.0.tasks.clear());
         // Closes go out and last completions come in; a peer that does not answer a cancel cannot hold us longer than this.
         for _ in 0..SHUT_DOWN_TURNS {
-            if self.stats().open_sockets == 0 {
+            if self.0.sockets.borrow().is_empty() {
                 break;
             }
             if self.wait(Some(self.now() + Duration::from_millis(1)), &Alone).is_err() {
