@@ -438,3 +438,23 @@ fn addresses_are_those_of_the_two_ends() {
         bench.close(&[(client, &[]), (server, &[])]);
     });
 }
+
+#[test]
+fn a_ring_that_is_dropped_closes_what_it_was_told_to_close() {
+    let Some(mut ours) = bench::uring() else { return };
+    let mut peer = bench::epoll().unwrap();
+    let (listener, address) = ours.listen(1);
+    let (_, accepts) = ours.submit(Op::Accept { listener });
+    let (client, _, connected) = peer.connect(&address);
+    assert_eq!(peer.outcome(connected), Ok(0));
+    let server = ours.accepted(accepts);
+    ours.driver.cancel_all(listener);
+    assert_eq!(ours.outcome(accepts), Err(libc::ECANCELED));
+    let (_, received) = peer.recv(client);
+    ours.driver.close(server);
+    ours.driver.close(listener);
+    // No turn comes any more that would take the two closes to the kernel.
+    drop(ours);
+    assert_eq!(peer.outcome(received), Ok(0));
+    peer.close(&[(client, &[])]);
+}

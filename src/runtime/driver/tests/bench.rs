@@ -37,7 +37,7 @@ struct Seen {
 /// Runs a test on every driver that this host allows.
 pub(super) fn on_each(test: impl Fn(&mut Bench)) {
     for make in [epoll, uring, sim] {
-        let Some(mut bench) = make(BufferPool::new(8, 64).unwrap()) else { continue };
+        let Some(mut bench) = make() else { continue };
         test(&mut bench);
         bench.held.clear();
         bench.settle();
@@ -48,20 +48,24 @@ pub(super) fn on_each(test: impl Fn(&mut Bench)) {
     }
 }
 
+fn pool() -> BufferPool {
+    BufferPool::new(8, 64).unwrap()
+}
+
 fn bench(driver: Box<dyn Driver>, clock: Clock, ring_bell: Box<dyn Fn()>) -> Option<Bench> {
     let seen = BTreeMap::new();
     Some(Bench { driver, clock, ring_bell, seen, over: HashSet::new(), holds: Rc::default(), held: Vec::new(), next_target: 0 })
 }
 
-fn epoll(pool: BufferPool) -> Option<Bench> {
+pub(super) fn epoll() -> Option<Bench> {
     let bell = EventFd::new().unwrap();
-    let driver = EpollDriver::new(pool, bell.clone()).unwrap();
+    let driver = EpollDriver::new(pool(), bell.clone()).unwrap();
     bench(Box::new(driver), RealClock::start().into(), Box::new(move || bell.ring()))
 }
 
-fn uring(pool: BufferPool) -> Option<Bench> {
+pub(super) fn uring() -> Option<Bench> {
     let bell = EventFd::new().unwrap();
-    match UringDriver::new(pool, bell.clone()) {
+    match UringDriver::new(pool(), bell.clone()) {
         Ok(driver) => bench(Box::new(driver), RealClock::start().into(), Box::new(move || bell.ring())),
         Err(error) => {
             eprintln!("io_uring is refused here and is not tested: {error}");
@@ -70,10 +74,10 @@ fn uring(pool: BufferPool) -> Option<Bench> {
     }
 }
 
-fn sim(pool: BufferPool) -> Option<Bench> {
+fn sim() -> Option<Bench> {
     let kernel = SimKernel::new(7, Faults::calm());
     kernel.let_turns_move_time(true);
-    let driver = kernel.driver(pool, "sim");
+    let driver = kernel.driver(pool(), "sim");
     let (bell, clock) = (driver.bell(), kernel.clock());
     bench(Box::new(driver), clock, Box::new(move || bell.ring()))
 }
