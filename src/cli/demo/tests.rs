@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::rounds::{Cell, Plan, Way, measure, median};
 use super::{CONFIG, Gateway, gateway_config, kept, next_steps, start_gateway, start_mock, table};
 use crate::config::{Config, EndpointAddr, ListenAddr};
+use crate::mock::DIMS;
+use crate::mock::client::{LoadBody, LoadConfig, run};
 
 /// Stands where the gateway will: its address is the first upstream's.
 struct Passage(SocketAddr);
@@ -37,6 +39,10 @@ fn both_paths_are_measured_and_every_answer_checked() {
     let plan = Plan { clients: vec![1, 4], rounds: 2, round: Duration::from_millis(10) };
     let told = RefCell::new(Vec::new());
     let address = crate::sys::net::Address::Tcp(gateway.addr());
+    // Large batches from before must not show in the table.
+    let mut earlier = LoadConfig::embeddings(address.clone(), "mock", 1, Duration::ZERO);
+    earlier.body = LoadBody::Embeddings { model: "mock".to_owned(), items: 500, input_bytes: 16, base64: false, dims: DIMS };
+    assert_eq!(run(&earlier).unwrap().done, 1);
     let cells = measure(&plan, &mock, &address, |text| told.borrow_mut().push(text.to_owned())).unwrap();
     let kinds: Vec<(u32, Way)> = cells.iter().map(|cell| (cell.clients, cell.way)).collect();
     assert_eq!(kinds, [(1, Way::Direct), (1, Way::Headrace), (4, Way::Direct), (4, Way::Headrace)]);
@@ -47,7 +53,7 @@ fn both_paths_are_measured_and_every_answer_checked() {
         assert!(cell.p50 >= Duration::from_millis(1) && cell.p99 >= cell.p50, "a call costs 1 ms: {cell:?}");
     }
     let sum: u64 = cells.iter().map(|cell| cell.checked).sum();
-    assert_eq!(mock.stats().unwrap().items, sum, "what was checked is what was computed");
+    assert_eq!(mock.stats().unwrap().items, 500 + sum, "what was checked is what was computed");
     assert_eq!(
         told.into_inner(),
         ["1 clients, round 1 of 2", "1 clients, round 2 of 2", "4 clients, round 1 of 2", "4 clients, round 2 of 2"]
