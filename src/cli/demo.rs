@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config::{Config, ListenAddr};
+use crate::control::{self, RunningGateway, StartOptions};
 use crate::mock::{MockConfig, MockHandle, start};
 use crate::sys::net::Address;
 
@@ -50,9 +51,34 @@ pub(crate) fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-/// The seam to the control plane: one line once `control::start` is there.
-fn start_gateway(_config: Config) -> Result<Box<dyn Gateway>, String> {
-    Err("this build cannot start a gateway inside the demo".to_owned())
+/// The gateway as `headrace serve` would start it, in this process.
+fn start_gateway(config: Config) -> Result<Box<dyn Gateway>, String> {
+    let running = control::start(config, StartOptions::default()).map_err(|error| error.to_string())?;
+    match running.addrs().first() {
+        Some(addr) => Ok(Box::new(InProcess { addr: *addr, running })),
+        None => Err("the gateway has no TCP listener".to_owned()),
+    }
+}
+
+struct InProcess {
+    addr: SocketAddr,
+    running: RunningGateway,
+}
+
+impl Gateway for InProcess {
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    fn admin_addr(&self) -> SocketAddr {
+        self.running.admin_addr()
+    }
+
+    fn stop(self: Box<Self>) {
+        if let Err(error) = self.running.stop() {
+            super::complain(&format!("headrace demo: the gateway did not end well: {error}"));
+        }
+    }
 }
 
 /// The whole demo; false when an answer was wrong or missing.
