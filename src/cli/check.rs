@@ -144,7 +144,7 @@ fn memory_table(memory: &Memory) -> String {
         }
         let _ = writeln!(out, "= {what:<width$}  {:>12}", show_size_rounded(sum), width = wide + 24);
     }
-    out.push_str("lower it with server.max_body, server.max_connections, upstreams.max_response\n");
+    out.push_str("lower it with server.max_connections, server.max_held, upstreams.max_response\n");
     out.truncate(out.trim_end().len());
     out
 }

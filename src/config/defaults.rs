@@ -14,6 +14,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAX_BODY_BYTES: u64 = 32 << 20;
+pub const MAX_HELD_BYTES: u64 = 256 << 20;
 pub const RECEIVE_BUFFERS: u16 = 1024;
 pub const RECEIVE_BUFFER_BYTES: u32 = 8 << 10;
 pub const INBOX_SLOTS: u32 = 4096;

@@ -68,6 +68,8 @@ pub const INBOX_SLOTS_MIN: u32 = 64;
 pub const INBOX_SLOTS_MAX: u32 = 1 << 20;
 /// `server.max_body`, `upstreams.max_response`, `models.batching.max_bytes`: positions in a buffer are 32 bits wide.
 pub const HELD_BYTES_MAX: u64 = 1 << 30;
+/// `server.max_held`: a terabyte; no shard has more.
+pub const SHARD_HELD_BYTES_MAX: u64 = 1 << 40;
 /// `[[upstreams]]`: each is a metric label.
 pub const UPSTREAMS_MAX: usize = 1024;
 /// `upstreams.endpoints` of one upstream: choosing one looks at all.

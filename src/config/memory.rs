@@ -67,7 +67,7 @@ pub fn memory(config: &Config, shards: u32) -> Memory {
         line(MemoryKind::Load, "lanes", lanes, LANE_BYTES),
         line(MemoryKind::Load, "jobs waiting in lanes, without bodies", jobs, JOB_BYTES),
         line(MemoryKind::Worst, "request heads and bytes sent ahead", connections, EXCHANGE_BYTES),
-        line(MemoryKind::Worst, "held request bodies (server.max_body)", connections, server.max_body_bytes),
+        line(MemoryKind::Worst, "held request bodies (server.max_held)", shards, server.max_held_bytes),
     ];
     lines.extend(merged_calls(config));
     let sum = |kinds: &[MemoryKind]| {

@@ -70,6 +70,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// The largest request body that is held for inspection (model calls). Default 32 MiB, then 413.
     pub max_body_bytes: u64,
+    /// Bytes of request bodies one shard holds at a time, over all its connections. Default 256 MiB, then 503.
+    pub max_held_bytes: u64,
     /// Receive buffers per shard (a power of two) and the size of each. Defaults 1024 x 8 KiB.
     pub receive_buffers: u16,
     pub receive_buffer_bytes: u32,

@@ -64,6 +64,10 @@ pub(super) struct RawServer {
     /// The largest request body that is held for inspection (model calls); beyond it 413. 32 MiB holds a prompt with images.
     #[schemars(extend("default" = "32MiB"))]
     pub max_body: Option<At<String>>,
+    /// Bytes of request bodies that one shard holds at a time, over all its connections; beyond it 503 `memory_full`. At least
+    /// `max_body`. 256 MiB is eight of the largest bodies, or many thousand usual ones.
+    #[schemars(extend("default" = "256MiB"))]
+    pub max_held: Option<At<String>>,
     /// Receive buffers per shard, a power of two up to 32768. When all are lent, receiving waits until one returns.
     #[schemars(extend("default" = 1024))]
     pub receive_buffers: Option<At<i64>>,

@@ -64,6 +64,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(server.idle_timeout, Duration::from_secs(60));
     assert_eq!(server.drain_timeout, Duration::from_secs(30));
     assert_eq!(server.max_body_bytes, 32 * 1024 * 1024);
+    assert_eq!(server.max_held_bytes, 256 * 1024 * 1024);
     assert_eq!((server.receive_buffers, server.receive_buffer_bytes), (1024, 8192));
     assert_eq!(server.inbox_slots, 4096);
     assert!(!server.trust_forwarded);
@@ -117,7 +118,7 @@ fn the_schema_tells_the_true_defaults() {
     let batching = format!("[models.batching]\n{}", lines("/properties/models/items/properties/batching/properties"));
     let text = with(&upstream, &batching, &server);
     assert_eq!(good(&text), good(&with("", "", "")));
-    assert_eq!(written, 14 + 1 + 8 + 5, "a key without a default was added, or one with: say so in the schema and here");
+    assert_eq!(written, 15 + 1 + 8 + 5, "a key without a default was added, or one with: say so in the schema and here");
 }
 
 #[test]
@@ -129,6 +130,7 @@ fn everything_can_be_set() {
         shards = 3
         io = "epoll"
         max_body = "1.5MiB"
+        max_held = "3MiB"
         receive_buffers = 0x10
         trust_forwarded = true
         [admin]
@@ -248,7 +250,8 @@ fn numbers_at_their_bounds() {
         ("shards", "1", "0"),
         ("shards", "1024", "-1"),
         ("shards", "\"auto\"", "\"all\""),
-        ("max_body", "\"1GiB\"", "\"2GiB\""),
+        ("max_body", "\"256MiB\"", "\"2GiB\""),
+        ("max_held", "\"1024GiB\"", "\"31MiB\""),
         ("max_body", "\"1B\"", "\"0B\""),
         ("receive_buffer", "\"4KiB\"", "\"4095B\""),
         ("header_timeout", "\"1ms\"", "\"0s\""),
@@ -294,14 +297,14 @@ fn the_memory_sum_adds_up() {
     assert_eq!(sum.worst_bytes, sum.load_bytes + of(MemoryKind::Worst));
     let line = |what: &str| sum.lines.iter().find(|line| line.what.starts_with(what)).unwrap().total_bytes;
     assert_eq!(line("receive buffers"), 2 * 1024 * 8192);
-    assert_eq!(line("held request bodies"), 2 * 10_000 * (32 << 20));
+    assert_eq!(line("held request bodies"), 2 * (256 << 20));
     assert_eq!(line("pooled connections"), 2 * 256 * limits::POOLED_CONNECTION_BYTES);
     // P10: a thousand connections under load stay within 64 MiB, besides what stands.
     const { assert!(1000 * (limits::CONNECTION_BYTES + limits::JOB_BYTES) <= 64 << 20) };
     // The largest configuration there can be must not overflow.
     let mut largest = config;
     largest.server.max_connections = limits::CONNECTIONS_MAX;
-    largest.server.max_body_bytes = limits::HELD_BYTES_MAX;
+    largest.server.max_held_bytes = limits::SHARD_HELD_BYTES_MAX;
     assert!(memory(&largest, limits::SHARDS_MAX).worst_bytes > 0);
 }
 

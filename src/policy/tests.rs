@@ -36,6 +36,7 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             body_timeout: second,
             idle_timeout: second,
             drain_timeout: second,
+            max_held_bytes: 256 << 20,
             max_body_bytes: 32 << 20,
             receive_buffers: 1024,
             receive_buffer_bytes: 8192,

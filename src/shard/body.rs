@@ -1,15 +1,19 @@
 //! The request's body as it comes from the client: read whole for inspection, streamed on, or read away unwanted. Bounded in bytes
 //! and in time; the framing itself is judged by `http::BodyDecoder`.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::Shard;
 use super::connection::Connection;
 use super::error::Error;
 use super::exchange::After;
 use crate::config::limits;
 use crate::http::{BodyDecoder, CONTINUE, Framing};
+use crate::metrics::ShedReason;
 use crate::runtime::{Either, race};
 
-/// A body that is still, at least in part, to be read.
+/// A body that is still, at least in part, to be read. What of it is held counts against `server.max_held` until this is dropped.
 pub(super) struct RequestBody {
     pub(super) framing: Framing,
     pub(super) decoder: BodyDecoder,
@@ -17,11 +21,38 @@ pub(super) struct RequestBody {
     expects_continue: bool,
     /// Some of it was taken off the connection.
     pub(super) begun: bool,
+    held: Held,
+}
+
+/// This exchange's part of the shard's held bytes.
+struct Held {
+    shard: Rc<Cell<u64>>,
+    bytes: u64,
+}
+
+impl Held {
+    /// Makes this part `bytes` large, if the shard may hold that much.
+    fn grow(&mut self, bytes: u64, max: u64) -> Result<(), Error> {
+        let all = self.shard.get() - self.bytes + bytes;
+        if all > max {
+            return Err(Error::Shed(ShedReason::MemoryFull));
+        }
+        self.shard.set(all);
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shard.set(self.shard.get() - self.bytes);
+    }
 }
 
 impl RequestBody {
-    pub(super) fn new(framing: Framing, expects_continue: bool) -> RequestBody {
-        RequestBody { framing, decoder: BodyDecoder::new(framing), expects_continue, begun: false }
+    pub(super) fn new(shard: &Shard, framing: Framing, expects_continue: bool) -> RequestBody {
+        let held = Held { shard: Rc::clone(&shard.held_bytes), bytes: 0 };
+        RequestBody { framing, decoder: BodyDecoder::new(framing), expects_continue, begun: false, held }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -53,6 +84,9 @@ impl RequestBody {
         if self.decoder.remaining().is_some_and(|len| len > limit) {
             return Err(Error::BodyTooLarge { limit });
         }
+        let max_held = shard.current.borrow().config.server.max_held_bytes;
+        // A named length is reserved before a byte of it is read: who comes too late is told at once.
+        self.held.grow(self.decoder.remaining().unwrap_or(0), max_held)?;
         if let Some(whole) = self.take_arrived(shard, connection) {
             return Ok(whole);
         }
@@ -68,6 +102,9 @@ impl RequestBody {
                 connection.input.consume(&shard.rt, step.consumed);
                 if whole.len() as u64 > limit {
                     return Err(Error::BodyTooLarge { limit });
+                }
+                if whole.len() as u64 > self.held.bytes {
+                    self.held.grow(whole.len() as u64, max_held)?;
                 }
             }
         }

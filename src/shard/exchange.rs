@@ -135,7 +135,7 @@ impl Request {
             method: head.method,
             version: head.version,
             keep_alive: head.keep_alive && !shard.draining.get(),
-            body: RequestBody::new(head.framing, head.expect_continue),
+            body: RequestBody::new(shard, head.framing, head.expect_continue),
             id,
             dialect: Dialect::OpenAi,
             normal_path: None,

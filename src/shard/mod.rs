@@ -81,6 +81,8 @@ pub struct Shard {
     acceptors: RefCell<Vec<TaskId>>,
     listeners: RefCell<Vec<TaskId>>,
     draining: Cell<bool>,
+    /// Bytes of request bodies that are held now, over all exchanges.
+    held_bytes: Rc<Cell<u64>>,
     next_request: Cell<u64>,
 }
 
@@ -129,6 +131,7 @@ impl Shard {
             acceptors: RefCell::default(),
             listeners: RefCell::default(),
             draining: Cell::new(false),
+            held_bytes: Rc::default(),
             next_request: Cell::new(seed.seed),
         });
         for listener in listeners {

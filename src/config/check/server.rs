@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::super::raw::{At, Auto, RawAdmin, RawServer, RawShards};
+use super::super::units::show_size;
 use super::super::{Admin, Io, ListenAddr, Server, Shards, defaults, limits};
 use super::{Checker, address};
 
@@ -17,7 +18,7 @@ impl Checker {
         let absent = RawServer::default();
         let raw = raw.unwrap_or(&absent);
         let timeouts = TIMEOUT_MIN..=TIMEOUT_MAX;
-        Server {
+        let server = Server {
             listen: self.listeners(raw.listen.as_ref()),
             shards: self.shards(raw.shards.as_ref()),
             io: match raw.io.as_ref().map(|io| io.value.as_str()) {
@@ -41,6 +42,7 @@ impl Checker {
                 "server.drain_timeout",
             ),
             max_body_bytes: self.size(raw.max_body.as_ref(), defaults::MAX_BODY_BYTES, 1..=limits::HELD_BYTES_MAX, "server.max_body"),
+            max_held_bytes: self.size(raw.max_held.as_ref(), defaults::MAX_HELD_BYTES, 1..=limits::SHARD_HELD_BYTES_MAX, "server.max_held"),
             receive_buffers: u16::try_from(self.power_of_two(
                 raw.receive_buffers.as_ref(),
                 u32::from(defaults::RECEIVE_BUFFERS),
@@ -57,7 +59,20 @@ impl Checker {
             ),
             trust_forwarded: raw.trust_forwarded.as_ref().map_or(defaults::TRUST_FORWARDED, |found| found.value),
             debug_headers: raw.debug_headers.as_ref().map_or(defaults::DEBUG_HEADERS, |found| found.value),
+        };
+        self.bodies_fit(raw, &server);
+        server
+    }
+
+    /// A body that may be held must fit into what a shard may hold.
+    fn bodies_fit(&mut self, raw: &RawServer, server: &Server) {
+        if server.max_held_bytes >= server.max_body_bytes {
+            return;
         }
+        let Some(At { value, place }) = raw.max_held.as_ref().or(raw.max_body.as_ref()) else { return };
+        let (held, body) = (show_size(server.max_held_bytes), show_size(server.max_body_bytes));
+        let message = format!("{value:?} makes `server.max_held` ({held}) less than `server.max_body` ({body})");
+        self.mistakes.add(place, message, "a body of the allowed size could never be held", format!("write max_held = \"{body}\" or more"));
     }
 
     pub(super) fn admin(&mut self, raw: Option<&RawAdmin>, server: &Server, raw_server: Option<&RawServer>) -> Admin {

@@ -78,3 +78,35 @@ fn anthropic_routes_wear_anthropics_envelope() {
     let answer = world.transcript(&post("/v1/messages", "{\"model\":\"big\"}"));
     assert!(answer.contains("{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\""), "{answer}");
 }
+
+#[test]
+fn a_shard_holds_no_more_bodies_than_max_held_and_takes_others_again_afterwards() {
+    let config = CONFIG.replace("max_body = \"1KiB\"", "max_body = \"1KiB\"\nmax_held = \"1500B\"");
+    let world = World::new(&config, |_, _| Reply::Bytes(ok("{}")));
+    let (rt, address) = (world.rt.clone(), world.address.clone());
+    let body = format!("{{\"model\":\"small\",\"x\":\"{}\"}}", "y".repeat(980));
+    let request = post("/v1/chat/completions", &body);
+    let (first, rest) = (request[..request.len() - 1].to_owned(), request[request.len() - 1..].to_owned());
+    let (held, refused, later) = world.run(async move {
+        let holder = rt.connect(&address).await.unwrap();
+        holder.send(first.into_bytes()).await.unwrap();
+        rt.sleep_until(rt.now() + std::time::Duration::from_millis(20)).await;
+        let second = rt.connect(&address).await.unwrap();
+        second.send(request.clone().into_bytes()).await.unwrap();
+        let refused = super::world::read_to_end(&second).await;
+        holder.send(rest.into_bytes()).await.unwrap();
+        let held = super::world::read_to_end(&holder).await;
+        let third = rt.connect(&address).await.unwrap();
+        third.send(request.into_bytes()).await.unwrap();
+        (held, refused, super::world::read_to_end(&third).await)
+    });
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        text(&refused).starts_with("HTTP/1.1 503 ") && text(&refused).contains("x-headrace-error: memory_full\r\n"),
+        "{}",
+        text(&refused)
+    );
+    assert!(text(&held).starts_with("HTTP/1.1 200 "), "{}", text(&held));
+    assert!(text(&later).starts_with("HTTP/1.1 200 "), "{}", text(&later));
+    assert_eq!(world.metric("headrace_shed_total{reason=\"memory_full\"}"), 1.0);
+}
