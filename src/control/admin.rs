@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use super::plane::Plane;
+use super::thread::Beat;
 use crate::metrics::CONTENT_TYPE;
 
 /// Serves until the runtime ends.
@@ -69,24 +70,34 @@ async fn readyz(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {
     }
 }
 
-/// Rings every shard and waits for each to end a turn: one that sleeps does so at once, one that is stuck never.
 async fn livez(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {
+    match silent_shards(&plane, BEAT_LOOKS).await {
+        silent if silent.is_empty() => (StatusCode::OK, "alive\n".to_owned()),
+        silent => (StatusCode::SERVICE_UNAVAILABLE, format!("these shards do not turn: {silent:?}\n")),
+    }
+}
+
+/// Rings every shard and waits for each to end a turn: one that sleeps does so at once, one that is stuck never. Looks at most so
+/// many times and returns those that did not; at once, when a thread has ended: it will not turn again.
+pub(super) async fn silent_shards(plane: &Plane, looks: u32) -> Vec<u32> {
     let before: Vec<u64> = plane.shards().iter().map(|line| line.beat.turns()).collect();
-    let silent = || {
-        let lines = (0..).zip(plane.shards()).zip(&before);
-        lines.filter(|((_, line), before)| line.beat.turns() == **before || line.beat.has_ended()).map(|((index, _), _)| index).collect()
+    let those = |silent: &dyn Fn(&Beat, u64) -> bool| -> Vec<u32> {
+        let beats = plane.shards().iter().map(|line| &line.beat);
+        (0..).zip(beats).zip(&before).filter(|((_, beat), before)| silent(beat, **before)).map(|((index, _), _)| index).collect()
     };
     plane.nudge();
-    for _ in 0..BEAT_LOOKS {
-        if Vec::<u32>::is_empty(&silent()) {
-            return (StatusCode::OK, "alive\n".to_owned());
+    for look in 1.. {
+        let ended = those(&|beat, _| beat.has_ended());
+        if !ended.is_empty() {
+            return ended;
         }
-        if plane.shards().iter().any(|line| line.beat.has_ended()) {
-            break;
+        let silent = those(&|beat, before| beat.turns() == before);
+        if silent.is_empty() || look >= looks {
+            return silent;
         }
         tokio::time::sleep(BEAT_LOOK_EVERY).await;
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("these shards do not turn: {:?}\n", silent()))
+    Vec::new()
 }
 
 /// A listener that serves a bounded number of connections, none of them silent for long.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::config::Io;
 use crate::mesh::Ring;
-use crate::runtime::{Clock, Driver, EpollDriver, RealClock, Rt, UringDriver};
+use crate::runtime::{Clock, Driver, EpollDriver, Listener, RealClock, Rt, UringDriver};
 use crate::shard::{Shard, ShardSeed};
 use crate::sys::{BufferPool, EventFd};
 
@@ -142,26 +142,30 @@ pub(super) fn start(plan: Plan, ended: impl FnOnce(u32, String) + Send + 'static
     let (serving, serving_here) = mpsc::channel();
     let wires = Wires { made, go, serving };
     let thread = std::thread::Builder::new().name(format!("shard-{}", plan.index)).spawn(move || {
-        let (index, beat) = (plan.index, Arc::clone(&plan.beat));
-        let result = catch_unwind(AssertUnwindSafe(|| run(&plan, wires)));
-        beat.ended.store(true, Ordering::Release);
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => ended(index, error.to_string()),
-            Err(panic) => ended(index, format!("panic: {}", words(panic.as_ref()))),
-        }
+        guarded(plan.index, &plan.beat, || run(&plan, &wires), ended);
     })?;
     Ok(Started { thread, made: made_here, go: go_here, serving: serving_here })
 }
 
+/// Does a thread's work and tells how it ended, if that is worth telling.
+pub(super) fn guarded(index: u32, beat: &Beat, work: impl FnOnce() -> io::Result<()>, ended: impl FnOnce(u32, String)) {
+    let result = catch_unwind(AssertUnwindSafe(work));
+    beat.ended.store(true, Ordering::Release);
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => ended(index, error.to_string()),
+        Err(panic) => ended(index, format!("panic: {}", words(panic.as_ref()))),
+    }
+}
+
 /// What is sent to a channel whose other end is gone was meant for a start that was called off.
-fn run(plan: &Plan, wires: Wires) -> io::Result<()> {
+fn run(plan: &Plan, wires: &Wires) -> io::Result<()> {
     if let Some(core) = plan.core
         && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
     {
         tracing::warn!("shard {} could not be pinned to core {core}", plan.index);
     }
-    let (mut driver, made) = match make_driver(plan) {
+    let (driver, made) = match make_driver(plan) {
         Ok(made) => made,
         Err(failure) => {
             let _ = wires.made.send(failure);
@@ -171,15 +175,8 @@ fn run(plan: &Plan, wires: Wires) -> io::Result<()> {
     let _ = wires.made.send(made);
     let Ok(go) = wires.go.recv() else { return Ok(()) };
     let Go { epoll, listeners, seed } = *go;
-    if epoll && driver.name() != "epoll" {
-        drop(driver);
-        driver = make_epoll(plan)?;
-    }
-    let rt = Rt::new(driver, Clock::from(plan.clock.clone()));
-    rt.set_spin(plan.spin);
-    let adopted: io::Result<Vec<_>> = listeners.into_iter().map(|socket| rt.adopt_listener(socket)).collect();
-    let listeners = match adopted {
-        Ok(listeners) => listeners,
+    let (rt, listeners) = match settle(plan, driver, epoll, listeners) {
+        Ok(settled) => settled,
         Err(error) => {
             let _ = wires.serving.send(Err(error));
             return Ok(());
@@ -187,9 +184,23 @@ fn run(plan: &Plan, wires: Wires) -> io::Result<()> {
     };
     let shard = Shard::new(seed, rt.clone(), listeners);
     let _ = wires.serving.send(Ok(()));
-    let result = turn_until_cut(&shard, &plan.beat);
+    let result = catch_unwind(AssertUnwindSafe(|| turn_until_cut(&shard, &plan.beat)));
+    // After a panic too: a listener left open would go on taking its share of the clients, for nobody.
     rt.shut_down();
-    result
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+fn settle(plan: &Plan, driver: Box<dyn Driver>, epoll: bool, listeners: Vec<OwnedFd>) -> io::Result<(Rt, Vec<Listener>)> {
+    let driver = if epoll && driver.name() != "epoll" {
+        drop(driver);
+        make_epoll(plan)?
+    } else {
+        driver
+    };
+    let rt = Rt::new(driver, Clock::from(plan.clock.clone()));
+    rt.set_spin(plan.spin);
+    let listeners = listeners.into_iter().map(|socket| rt.adopt_listener(socket)).collect::<io::Result<Vec<_>>>()?;
+    Ok((rt, listeners))
 }
 
 fn turn_until_cut(shard: &Rc<Shard>, beat: &Beat) -> io::Result<()> {

@@ -4,12 +4,15 @@
 //! A member's step is one pass of its loop (`run_tasks`, then `wait`); a real shard puts its own turn there. A member can run
 //! when a real driver's turn would have returned: a completion is due, its time-out has come, its bell was rung.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use super::driver::Driver;
-use super::driver::sim::{Fault, SimDriver, SimKernel};
+use super::driver::sim::{Fault, Faults, SimDriver, SimKernel};
 use super::{Alone, Rt};
 use crate::sys::{BufferPool, Instant, SimBell};
 
@@ -213,14 +216,14 @@ impl Simulation {
     /// sockets outside of tasks before.
     #[must_use]
     pub fn finish(self) -> Vec<String> {
+        self.kernel.set_faults(Faults::calm());
         self.kernel.let_turns_move_time(true);
-        let mut found = Vec::new();
-        for member in &self.members {
+        // More than once for all: what ends late at one member may send something to one that ended before.
+        for member in self.members.iter().chain(&self.members) {
             member.rt.shut_down();
         }
-        // Once more for all: a member that ended later may have sent something to one that ended before.
+        let mut found = Vec::new();
         for member in &self.members {
-            member.rt.shut_down();
             let stats = member.rt.stats();
             let counts = [(stats.tasks, "tasks"), (stats.timers, "timers"), (stats.open_sockets, "sockets")];
             let left = counts.iter().filter(|(count, _)| *count > 0);

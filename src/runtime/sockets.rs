@@ -125,6 +125,11 @@ impl Sockets {
         self.listeners.insert(ListenerState { fd, accept: None, accepted: VecDeque::new(), error: None, acceptor: None, closing: false })
     }
 
+    /// Whether every stream and every listener is closed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.listeners.is_empty()
+    }
+
     pub(crate) fn start_connect(&mut self, driver: &mut dyn Driver, index: usize, op: Op) {
         self.streams[index].connect = Some(driver.submit(op, Target::Connect(index).encode()));
     }

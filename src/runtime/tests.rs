@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::driver::sim::{Fault, Faults, SimKernel};
 use super::{Clock, Driver, Either, EpollDriver, RealClock, Rt, UringDriver, race};
 use crate::sys::net::Address;
 use crate::sys::{BufferPool, EventFd, Parts, is_nodelay_for_tests};
@@ -232,4 +233,17 @@ fn tasks_dropped_by_a_shut_down_are_not_counted_and_not_ready() {
         // A task that counted as ready would keep the turns of a shut-down from waiting for last completions.
         assert!(!rt.0.tasks.has_ready(), "{}", rt.driver_name());
     }
+}
+
+#[test]
+fn a_shut_down_waits_for_a_listener_whose_accept_ends_late() {
+    let kernel = SimKernel::new(1, Faults::calm().with(Fault::LateCancel, 10_000));
+    let rt = Rt::new(Box::new(kernel.driver(BufferPool::new(2, 64).unwrap(), "alone")), kernel.clock());
+    kernel.let_turns_move_time(true);
+    let listener = rt.listen(&loopback(), 1).unwrap();
+    rt.spawn(async move { drop(listener.accept().await) });
+    rt.run_tasks();
+    rt.wait(Some(rt.now()), &super::Alone).unwrap();
+    rt.shut_down();
+    assert_eq!(kernel.audit(), [""; 0]);
 }

@@ -341,13 +341,15 @@ impl Drop for Ring {
         let mut out = Vec::new();
         self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(IGNORED));
         for _ in 0..DROP_TURNS {
-            if self.slots.in_flight() == 0 || self.turn(Wait::For(Duration::from_millis(1)), &mut out).is_err() {
-                break;
-            }
+            // At least one turn: closes may be queued that the kernel has not seen.
+            let is_broken = self.turn(Wait::For(Duration::from_millis(1)), &mut out).is_err();
             for completion in out.drain(..) {
                 if let Some(fd) = completion.accepted {
                     drop(fd.release());
                 }
+            }
+            if is_broken || (self.slots.in_flight() == 0 && self.backlog.is_empty() && self.ring.submission().is_empty()) {
+                break;
             }
         }
         if self.slots.in_flight() > 0 {

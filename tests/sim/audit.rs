@@ -107,6 +107,10 @@ impl Audit {
         self.exchanges.push(Exchange { request, ticket, home, deadline, client: Client::Waits, held: false, crossed: false });
     }
 
+    pub(crate) fn sender_of(&self, ticket: Ticket) -> u32 {
+        self.by_ticket[&ticket]
+    }
+
     pub(crate) fn client_left(&mut self, id: u32) {
         self.exchanges[id as usize].client = Client::Left;
     }
@@ -226,11 +230,9 @@ impl Audit {
         exchange.held = false;
         let late = now.since(exchange.deadline);
         ensure(late < Duration::from_millis(1), || format!("exchange {id} ends {late:?} after its deadline"))?;
-        if self.weather.limits.planted_bug.is_some() {
-            let excused = self.weather.timeout.0 < Duration::from_secs(1) || self.weather.upstream.unsent > 0.0;
-            let expired = matches!(answer.outcome, Outcome::Failed(Failure::DeadlineExceeded));
-            ensure(!expired || excused, || format!("exchange {id} waited in vain until its deadline"))?;
-        }
+        // With minutes to go everyone is answered long before; who is not was forgotten.
+        let expired = matches!(answer.outcome, Outcome::Failed(Failure::DeadlineExceeded));
+        ensure(!expired || self.weather.timeout.0 < Duration::from_secs(1), || format!("exchange {id} waited in vain until its deadline"))?;
         Ok(())
     }
 
@@ -365,8 +367,7 @@ impl Audit {
             let sent =
                 busy.iter().any(|(variant, sender)| *sender == id || (*variant == exchange.request.variant && exchange.request.mergeable));
             let excused = self.troubled.get(&(shard, exchange.request.variant)).is_some_and(|until| *until > now);
-            let lost_by_bug = limits.planted_bug.is_some();
-            ensure(sent || excused || lost_by_bug, || format!("exchange {id} waits though nothing of its lane is in flight"))?;
+            ensure(sent || excused, || format!("exchange {id} waits though nothing of its lane is in flight"))?;
         }
         Ok(())
     }

@@ -73,9 +73,14 @@ fn one_seed_is_one_story() {
 
 #[test]
 fn planted_bugs_are_caught() {
-    for (bug, told_by) in [(PlantedBug::SwapAnswers, "not its own"), (PlantedBug::LoseRequeued, "deadline")] {
+    // The audit knows nothing of them: these are its ordinary complaints.
+    let cases = [
+        (PlantedBug::SwapAnswers, ["not its own", "not its own"]),
+        (PlantedBug::LoseRequeued, ["waited in vain", "though nothing of its lane is in flight"]),
+    ];
+    for (bug, told_by) in cases {
         let caught = (0..400).find_map(|seed| run(seed, Some(bug), &mut Seen::default()).err());
         let caught = caught.unwrap_or_else(|| panic!("{bug:?} went unnoticed in 400 seeds"));
-        assert!(caught.contains(told_by), "{bug:?} was caught, but for another reason: {caught}");
+        assert!(told_by.iter().any(|told| caught.contains(told)), "{bug:?} was caught, but for another reason: {caught}");
     }
 }

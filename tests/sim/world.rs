@@ -195,6 +195,12 @@ impl World {
             self.audit.home_answered(&answer, self.now)?;
             let origin = usize::from(answer.ticket.shard);
             let at = self.mesh_time(shard, origin);
+            // Some clients leave while their answer crosses the mesh.
+            if self.rng.chance(self.weather.cancel / 8.0) {
+                let id = self.audit.sender_of(answer.ticket);
+                let soon = self.rng.below(at.since(self.now).as_nanos() as u64);
+                self.at(self.now + Duration::from_nanos(soon), Event::Leave { id });
+            }
             self.at(at, Event::Answer { origin, answer: Box::new(answer) });
         }
         while let Some(id) = self.shards[shard].home.poll_abort() {

@@ -164,10 +164,11 @@ pub(super) fn items_of(body: &str) -> Vec<serde_json::Value> {
     }
 }
 
-/// A right answer: each item's vector is the item itself, each item costs as many tokens as it has bytes.
+/// A right answer: each item's vector is the item itself, each text costs as many tokens as it has bytes, a list of tokens as many as it
+/// has.
 pub(super) fn embed(body: &str) -> String {
     let items = items_of(body);
-    let tokens: usize = items.iter().map(|item| item.to_string().len()).sum();
+    let tokens: usize = items.iter().map(cost_of).sum();
     let data: Vec<String> = items
         .iter()
         .enumerate()
@@ -177,6 +178,13 @@ pub(super) fn embed(body: &str) -> String {
         "{{\"object\":\"list\",\"data\":[{}],\"model\":\"m\",\"usage\":{{\"prompt_tokens\":{tokens},\"total_tokens\":{tokens}}}}}",
         data.join(",")
     )
+}
+
+fn cost_of(item: &serde_json::Value) -> usize {
+    match item {
+        serde_json::Value::Array(tokens) => tokens.len(),
+        text => text.to_string().len() - 2,
+    }
 }
 
 /// The text of an answer that is done with `status`.

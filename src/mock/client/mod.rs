@@ -9,6 +9,8 @@ mod check;
 mod line;
 mod report;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

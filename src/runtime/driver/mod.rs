@@ -3,6 +3,8 @@
 
 mod epoll;
 pub mod sim;
+#[cfg(test)]
+mod tests;
 mod uring;
 
 use std::io;
@@ -16,7 +18,7 @@ pub use epoll::EpollDriver;
 pub use sim::{SimDriver, SimKernel};
 pub use uring::UringDriver;
 
-/// What the shard loop needs of an operating system. Rules for every driver (tests/it/drivers.rs holds them to it):
+/// What the shard loop needs of an operating system. Rules for every driver (`tests` holds them to it):
 /// an operation's memory comes back with its last completion and not before; `cancel` only asks, the operation's own last
 /// completion follows; `Recv` and `Accept` go on until a completion without `more`; `Recv` with no buffer left ends with ENOBUFS;
 /// a `Send` completes with the bytes taken, at least one.

@@ -13,8 +13,6 @@ mod kernel;
 mod network;
 mod rng;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 use std::cell::RefCell;
 use std::io;

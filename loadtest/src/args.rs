@@ -1,0 +1,173 @@
+//! What a person may ask for, and the load it means. Names are resolved here.
+
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use headrace::config::Io;
+use headrace::config::units::parse_duration;
+use headrace::mock::DIMS;
+use headrace::mock::client::{INPUT_BYTES_MIN, LoadBody, LoadConfig, Pace};
+use headrace::sys::net::Address;
+
+/// Load on an HTTP/1.1 server: closed loop, or open loop at a fixed rate without coordinated omission.
+#[derive(Debug, Parser)]
+#[command(name = "headrace-loadtest", version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// `http://host:port/path` or `unix:/socket:/path`.
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    pub(crate) url: Url,
+    /// Connections, each with one request at a time.
+    #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) connections: u32,
+    /// How long requests are begun; those begun are waited for.
+    #[arg(long, short, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Open loop: begin this many requests a second; latency counts from the moment each was due.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Threads that share connections and rate.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) threads: u32,
+    /// The model to ask for.
+    #[arg(long, value_name = "NAME", default_value = "mock")]
+    pub(crate) model: String,
+    /// Bytes of each text; its first 16 make it unique.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(i64::from(INPUT_BYTES_MIN)..=1 << 20))]
+    pub(crate) input_bytes: u32,
+    /// Texts in each request.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub(crate) items: u32,
+    /// Ask for base64 in place of numbers.
+    #[arg(long)]
+    pub(crate) base64: bool,
+    /// Compare every vector with the one headrace's mock must give.
+    #[arg(long, conflicts_with_all = ["post", "get"])]
+    pub(crate) check: bool,
+    /// Elements of a vector, as the mock was started with.
+    #[arg(long, value_name = "N", default_value_t = DIMS)]
+    pub(crate) dims: u32,
+    /// Send this file's bytes as JSON every time, in place of embeddings.
+    #[arg(long, value_name = "FILE", conflicts_with = "get")]
+    pub(crate) post: Option<PathBuf>,
+    /// Send GET without a body, in place of embeddings.
+    #[arg(long)]
+    pub(crate) get: bool,
+    /// In place of the URL's path.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// Give a request up after this.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Which driver moves bytes.
+    #[arg(long, value_name = "DRIVER", value_enum, default_value_t = Driver::Auto)]
+    pub(crate) io: Driver,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Driver {
+    Auto,
+    Uring,
+    Epoll,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Output {
+    Human,
+    Json,
+}
+
+/// Where to send requests; the name is not resolved yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Url {
+    pub(crate) place: Place,
+    /// The `Host` value.
+    pub(crate) authority: String,
+    pub(crate) path: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// `host:port`
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+impl Args {
+    /// The load these arguments mean.
+    ///
+    /// # Errors
+    /// For a person: the name cannot be resolved, the file cannot be read.
+    pub(crate) fn load(&self) -> Result<LoadConfig, String> {
+        let address = match &self.url.place {
+            Place::Unix(path) => Address::Unix(path.clone()),
+            Place::Tcp(place) => {
+                let mut found = place.to_socket_addrs().map_err(|error| format!("{place}: {error}"))?;
+                Address::Tcp(found.next().ok_or_else(|| format!("{place}: no address"))?)
+            }
+        };
+        Ok(LoadConfig {
+            address,
+            authority: self.url.authority.clone(),
+            path: self.path.clone().unwrap_or_else(|| self.url.path.clone()),
+            body: self.body()?,
+            connections: self.connections,
+            pace: self.rate.map_or(Pace::Closed, |per_second| Pace::Open { per_second }),
+            duration: self.duration,
+            timeout: self.timeout,
+            check: self.check,
+            io: match self.io {
+                Driver::Auto => Io::Auto,
+                Driver::Uring => Io::Uring,
+                Driver::Epoll => Io::Epoll,
+            },
+            salt: 0,
+        })
+    }
+
+    fn body(&self) -> Result<LoadBody, String> {
+        if self.get {
+            return Ok(LoadBody::Get);
+        }
+        let Some(file) = &self.post else {
+            let Args { items, input_bytes, base64, dims, .. } = *self;
+            return Ok(LoadBody::Embeddings { model: self.model.clone(), items, input_bytes, base64, dims });
+        };
+        #[expect(clippy::disallowed_methods, reason = "a tool reads its file before the load begins")]
+        let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(LoadBody::Fixed { content_type: "application/json".to_owned(), bytes })
+    }
+}
+
+/// Reads `http://host:port/path` and `unix:/socket:/path`; the port is 80 and the path `/v1/embeddings` when left out.
+pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
+    let path_or = |path: &str| if path.is_empty() { "/v1/embeddings".to_owned() } else { path.to_owned() };
+    if let Some(rest) = text.strip_prefix("unix:") {
+        let (socket, path) = rest.rsplit_once(':').unwrap_or((rest, ""));
+        if !socket.starts_with('/') || !(path.is_empty() || path.starts_with('/')) {
+            return Err("write unix:/path/of.sock:/path/of/request".to_owned());
+        }
+        return Ok(Url { place: Place::Unix(PathBuf::from(socket)), authority: "localhost".to_owned(), path: path_or(path) });
+    }
+    let Some(rest) = text.strip_prefix("http://") else { return Err("write http://host:port/path or unix:/socket:/path".to_owned()) };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.is_empty() || authority.contains(['@', '?', '#', ' ']) || path.contains(' ') {
+        return Err("write http://host:port/path".to_owned());
+    }
+    let port_given = authority.rsplit_once(':').is_some_and(|(host, port)| !port.is_empty() && !port.contains(']') && !host.is_empty());
+    let place = if port_given { authority.to_owned() } else { format!("{authority}:80") };
+    Ok(Url { place: Place::Tcp(place), authority: authority.to_owned(), path: path_or(path) })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|_| format!("{text:?} is not a duration; write a number and a unit, like 5s or 500ms"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|value| (0.001..=10_000_000.0).contains(value));
+    value.ok_or_else(|| format!("{text:?} is not a rate; write requests per second"))
+}

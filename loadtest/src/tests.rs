@@ -1,0 +1,65 @@
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop loudly")]
+
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use headrace::mock::client::{LoadBody, Pace, run};
+use headrace::mock::{MockConfig, start};
+use headrace::sys::net::Address;
+
+use crate::args::{Args, Place, parse_url};
+use crate::print;
+
+#[test]
+fn the_arguments_are_consistent() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn urls() {
+    let tcp = |place: &str| Place::Tcp(place.to_owned());
+    for (text, place, authority, path) in [
+        ("http://127.0.0.1:8080/v1/x?y=1", tcp("127.0.0.1:8080"), "127.0.0.1:8080", "/v1/x?y=1"),
+        ("http://gpu", tcp("gpu:80"), "gpu", "/v1/embeddings"),
+        ("http://[::1]:9/", tcp("[::1]:9"), "[::1]:9", "/"),
+        ("http://[::1]/", tcp("[::1]:80"), "[::1]", "/"),
+        ("unix:/run/a.sock:/v1/embeddings", Place::Unix("/run/a.sock".into()), "localhost", "/v1/embeddings"),
+        ("unix:/run/a.sock", Place::Unix("/run/a.sock".into()), "localhost", "/v1/embeddings"),
+    ] {
+        let url = parse_url(text).unwrap();
+        assert_eq!((url.place, url.authority.as_str(), url.path.as_str()), (place, authority, path), "{text}");
+    }
+    for bad in ["", "127.0.0.1:80", "https://a/", "http:///x", "http://u@h/", "unix:relative", "unix:/a:b"] {
+        assert!(parse_url(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn arguments_become_a_load() {
+    let parse = |line: &str| Args::try_parse_from(line.split(' '));
+    let args =
+        parse("headrace-loadtest --url unix:/a.sock:/x -c 3 -d 250ms --rate 100.5 --items 4 --input-bytes 100 --check --path /y").unwrap();
+    let load = args.load().unwrap();
+    assert_eq!(load.address, Address::Unix("/a.sock".into()));
+    assert_eq!((load.path.as_str(), load.connections, load.duration, load.check), ("/y", 3, Duration::from_millis(250), true));
+    assert_eq!(load.pace, Pace::Open { per_second: 100.5 });
+    assert!(matches!(load.body, LoadBody::Embeddings { items: 4, input_bytes: 100, .. }));
+    assert_eq!(parse("headrace-loadtest --url http://127.0.0.1:1/ --get").unwrap().load().unwrap().body, LoadBody::Get);
+    assert!(parse("headrace-loadtest --url http://127.0.0.1:1/ --post /no/such/file").unwrap().load().is_err());
+    for bad in ["--rate 0", "--rate nan", "-c 0", "--items 3000", "--input-bytes 3", "-d 5", "--get --post x", "--get --check"] {
+        assert!(parse(&format!("headrace-loadtest --url http://127.0.0.1:1/ {bad}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn both_prints_say_the_same() {
+    let mock = start(MockConfig::default(), &Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+    let url = format!("{}/v1/embeddings", mock.url());
+    let args = Args::try_parse_from(["headrace-loadtest", "--url", &url, "-c", "2", "-d", "10ms", "--check"]).unwrap();
+    let report = run(&args.load().unwrap()).unwrap();
+    let (human, json) = (print::human(&args, &report), print::json(&args, &report));
+    assert_eq!((&json["url"], &json["wrong"], &json["statuses"]["200"]), (&url.into(), &0.into(), &report.done.into()));
+    assert!(human.contains(&format!("({} done, 0 errors)", report.done)), "{human}");
+    assert!(human.contains(&format!("{} checked, 0 wrong", report.done)), "{human}");
+    assert!(json["latency"]["p50_us"].as_f64().unwrap() > 0.0);
+}
