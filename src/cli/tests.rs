@@ -1,3 +1,5 @@
+//! What a person types on the command line, and what is made of it.
+
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};

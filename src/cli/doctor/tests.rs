@@ -1,3 +1,5 @@
+//! Findings about machines we do not have.
+
 use super::{State, cores_allowed, examine, io_uring, kernel, memlock_limit, nofile_limit, quota, seccomp_state, somaxconn, status_field};
 
 #[test]

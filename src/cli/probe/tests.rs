@@ -1,3 +1,5 @@
+//! The probe against a listener that answers as it is told.
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 

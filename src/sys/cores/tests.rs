@@ -1,3 +1,5 @@
+//! How many shards a machine gets: affinity masks and cgroup quotas of machines we do not have.
+
 use super::{allowed_cores, count, parse_cpu_list, parse_v2, shard_count};
 
 #[test]
