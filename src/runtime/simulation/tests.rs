@@ -2,6 +2,7 @@
 //! the connection it belongs to, everything given back at the end. And the drill: planted faults must be caught.
 
 mod drill;
+mod sockets;
 mod world;
 
 use std::cell::Cell;

@@ -105,12 +105,11 @@ fn pattern(id: u8, place: usize) -> u8 {
 async fn ask(rt: Rt, id: u8, len: usize, problems: Problems) -> Outcome {
     let Ok(socket) = rt.connect(&address(0)).await else { return Outcome::Failed };
     let body: Vec<u8> = (0..len).map(|place| pattern(id, place)).collect();
-    // Many small parts, so that a message has more than one vector's worth of them.
-    let mut parts = Parts::new().with(vec![id]);
-    for piece in body.chunks(7) {
-        parts.push(piece.to_vec());
+    // Many small parts, so that a message has more than one vector's worth of them, queued while others are being sent.
+    socket.start_send(vec![id]);
+    for message in body.chunks(len / 4 + 1) {
+        socket.start_send(message.chunks(7).fold(Parts::new(), |parts, piece| parts.with(piece.to_vec())));
     }
-    socket.start_send(parts);
     let socket = Rc::new(socket);
     let sending = Rc::clone(&socket);
     let finish_sending = async move {
