@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use world::{Outcome, World, run};
 
-use super::{Simulation, Stuck};
+use super::{Bounds, Simulation, Stuck};
 use crate::runtime::Alone;
 use crate::runtime::driver::sim::{Fault, Faults, SimKernel};
 use crate::sys::{BufferPool, Instant};
@@ -82,6 +82,7 @@ fn a_world_in_which_nothing_can_happen_is_a_deadlock() {
 #[test]
 fn a_member_that_runs_while_time_stands_still_is_a_livelock() {
     let mut simulation = Simulation::new(SimKernel::new(1, Faults::calm()));
+    simulation.set_bounds(Bounds { steps_per_moment_max: 50, ..Bounds::default() });
     let (_, rt, _) = simulation.add("spins", BufferPool::new(2, 64).unwrap());
     let own = rt.clone();
     rt.spawn(async move {
