@@ -228,6 +228,12 @@ impl Rt {
         }
     }
 
+    /// More than half of the receive buffers are lent out: do not hold one across a wait.
+    #[must_use]
+    pub fn buffers_low(&self) -> bool {
+        self.0.driver.borrow().pool().is_low()
+    }
+
     /// A vector with spare room, empty; what is sent comes back to this store by itself.
     #[must_use]
     pub fn take_vec(&self) -> Vec<u8> {

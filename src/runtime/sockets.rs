@@ -238,7 +238,11 @@ impl Sockets {
             stream.pausing = false;
         }
         match (completion.result, completion.lease) {
-            (Ok(_), Some(lease)) if !lease.is_empty() => stream.arrived.push_back(lease),
+            (Ok(_), Some(lease)) if !lease.is_empty() => {
+                // Nobody waits for it: it may lie here for long, and then it must not hold one of the last buffers.
+                let idle = stream.reader.is_none() && driver.pool().is_low();
+                stream.arrived.push_back(if idle { lease.detach() } else { lease });
+            }
             (Ok(_), _) => stream.end = Some(End::Eof),
             (Err(error), _) => match error.raw_os_error().unwrap_or(libc::EIO) {
                 libc::ECANCELED => {}

@@ -107,6 +107,8 @@ async fn call_once(
     by: Instant,
 ) -> Result<Channel, Stop> {
     let Connection { socket, input, .. } = &mut *connection;
+    // The beginning of a streamed body may lie here for as long as connecting takes.
+    input.settle(&shard.rt);
     let opened = match race(Channel::open(shard, snapshot, call, fresh), client_gone(shard, socket, input)).await {
         Either::First(opened) => opened,
         Either::Second(()) => return Err(Stop::Exchange(Error::ClientGone)),

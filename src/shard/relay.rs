@@ -43,7 +43,7 @@ impl Outgoing {
 pub(super) fn take_body(rt: &Rt, decoder: &mut BodyDecoder, input: &mut Input, chunked: bool, out: &mut Outgoing) -> Result<(), BodyError> {
     while !input.is_empty() && !decoder.is_done() {
         let step = decoder.handle_bytes(input.bytes())?;
-        let whole = step.data == (0..input.len()) && input.len() >= SHARE_MIN;
+        let whole = step.data == (0..input.len()) && input.len() >= SHARE_MIN && !rt.buffers_low();
         if whole
             && !chunked
             && let Some(lease) = input.take_lease()

@@ -38,10 +38,18 @@ struct Pool {
 
 /// Bytes received into a pool buffer; the buffer returns to the pool on drop.
 pub struct Lease {
-    pool: Rc<Pool>,
-    id: u16,
+    place: Place,
     start: u32,
     end: u32,
+}
+
+enum Place {
+    Pool {
+        pool: Rc<Pool>,
+        id: u16,
+    },
+    /// Detached: a copy that waits without holding a buffer.
+    Heap(Box<[u8]>),
 }
 
 impl BufferPool {
@@ -78,6 +86,13 @@ impl BufferPool {
         self.inner.leased.get()
     }
 
+    /// More than half of the buffers are lent out: what may wait for long should be detached, and what is large copied, so that
+    /// peers that stand still cannot keep the rest from receiving.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.leased() > u32::from(self.inner.count) / 2
+    }
+
     #[must_use]
     pub fn available(&self) -> u32 {
         u32::from(self.inner.count) - self.leased()
@@ -103,7 +118,7 @@ impl BufferPool {
 
     fn lease(&self, id: u16, len: u32) -> Lease {
         self.inner.leased.set(self.inner.leased.get() + 1);
-        Lease { pool: Rc::clone(&self.inner), id, start: 0, end: len.min(self.inner.size) }
+        Lease { place: Place::Pool { pool: Rc::clone(&self.inner), id }, start: 0, end: len.min(self.inner.size) }
     }
 
     /// Moves every free buffer into a kernel buffer ring; [`BufferPool::received`] then names what the kernel filled.
@@ -150,6 +165,15 @@ impl Lease {
         self.start = self.start.saturating_add(count).min(self.end);
     }
 
+    /// The same bytes without the buffer, which goes back to the pool: for bytes that will wait for long.
+    #[must_use]
+    pub fn detach(self) -> Lease {
+        match self.place {
+            Place::Heap(_) => self,
+            Place::Pool { .. } => Lease { start: 0, end: self.end - self.start, place: Place::Heap(Box::from(&*self)) },
+        }
+    }
+
     /// Keeps only the first `len` bytes in view.
     pub fn truncate(&mut self, len: usize) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -161,14 +185,21 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: this lease is the only holder of the buffer `id` (the room's invariant) and `start <= end <= size`.
-        unsafe { std::slice::from_raw_parts(self.pool.at(self.id).add(self.start as usize), (self.end - self.start) as usize) }
+        match &self.place {
+            // SAFETY: this lease is the only holder of the buffer `id` (the room's invariant) and `start <= end <= size`.
+            Place::Pool { pool, id } => unsafe {
+                std::slice::from_raw_parts(pool.at(*id).add(self.start as usize), (self.end - self.start) as usize)
+            },
+            Place::Heap(bytes) => &bytes[self.start as usize..self.end as usize],
+        }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.pool.give_back(self.id);
+        if let Place::Pool { pool, id } = self {
+            pool.give_back(*id);
+        }
     }
 }
 

@@ -159,3 +159,29 @@ fn an_early_answer_to_a_long_body_ends_both_connections() {
     });
     assert_eq!(String::from_utf8_lossy(&answer).matches("HTTP/1.1 200").count(), 2, "a body in two pieces is no early answer");
 }
+
+/// A peer that stands still held receive buffers across its wait; enough of them kept every other connection from receiving.
+#[test]
+fn uploads_to_a_server_that_does_not_read_leave_buffers_for_others() {
+    let config = format!(
+        "{ROUTE}\n[[upstreams]]\nname = \"stuck\"\nendpoints = [\"$STUCK\"]\n[[routes]]\npath = \"/stuck\"\nupstream = \"stuck\"\n"
+    );
+    // A listener whose connections are accepted by the kernel and never read by anybody.
+    let stuck = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config.replace("$STUCK", &format!("http://{}", stuck.local_addr().unwrap()));
+    let world = World::new(&config, |_, _| Reply::Bytes(ok("still here")));
+    let mut uploads = Vec::new();
+    for _ in 0..32 {
+        let (rt, address) = (world.rt.clone(), world.address.clone());
+        uploads.push(world.run(async move {
+            let socket = rt.connect(&address).await.unwrap();
+            socket.start_send(b"POST /stuck HTTP/1.1\r\nhost: g\r\ncontent-length: 90000000\r\n\r\n".to_vec());
+            socket.start_send(vec![b'x'; 8_000_000]);
+            rt.sleep_until(rt.now() + Duration::from_millis(20)).await;
+            socket
+        }));
+    }
+    assert!(world.transcript(&post("/", "1")).ends_with("still here"));
+    assert!(world.rt.stats().leased_buffers < 64, "{}", world.rt.stats().leased_buffers);
+    drop(uploads);
+}

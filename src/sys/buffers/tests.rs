@@ -117,7 +117,7 @@ fn attaching_a_ring_moves_every_free_buffer_into_it() {
     assert!(fill(&pool, 2, 1).is_none(), "what the kernel owns cannot be had");
     let entries = published(&pool, 0);
     let mut ids: Vec<u16> = entries.iter().map(|(_, _, id)| *id).collect();
-    assert!(!ids.contains(&held.id) && ids.len() == 3);
+    assert!(!ids.contains(&id_of(&held)) && ids.len() == 3);
     assert!(entries.iter().all(|(address, len, id)| *address == pool.inner.at(*id) as u64 && *len == 512));
     drop(held);
     ids.push(published(&pool, 3)[0].2);
@@ -139,4 +139,40 @@ fn a_ring_takes_each_buffer_back_once_also_when_its_tail_wraps() {
         drop(leases);
     }
     assert_eq!(pool.leased(), 0);
+}
+
+fn id_of(lease: &Lease) -> u16 {
+    match &lease.place {
+        super::Place::Pool { id, .. } => *id,
+        super::Place::Heap(_) => panic!("detached"),
+    }
+}
+
+#[test]
+fn a_detached_lease_keeps_its_bytes_and_gives_its_buffer_back() {
+    let pool = BufferPool::new(2, 64).unwrap();
+    let fill = |text: &[u8]| {
+        pool.fill(|buffer| {
+            buffer[..text.len()].copy_from_slice(text);
+            Ok(text.len())
+        })
+    };
+    let mut lease = fill(b"0123456789").unwrap().unwrap();
+    lease.advance(2);
+    lease.truncate(5);
+    let mut detached = lease.detach();
+    assert_eq!((pool.leased(), &*detached), (0, &b"23456"[..]));
+    drop(fill(b"overwritten").unwrap());
+    detached.advance(1);
+    assert_eq!(&*detached.detach(), b"3456");
+}
+
+#[test]
+fn a_pool_is_low_when_more_than_half_is_lent() {
+    let pool = BufferPool::new(4, 64).unwrap();
+    let leases: Vec<_> = (0..2).map(|_| pool.fill(|_| Ok(1)).unwrap().unwrap()).collect();
+    assert!(!pool.is_low());
+    let third = pool.fill(|_| Ok(1)).unwrap();
+    assert!(pool.is_low());
+    drop((leases, third));
 }
