@@ -101,6 +101,7 @@ impl Shard {
         }
         drop(kept);
         // The bound on connections may have risen.
+        self.tickets.borrow_mut().set_capacity(self.current.borrow().config.server.max_connections);
         for task in self.acceptors.borrow_mut().drain(..) {
             self.rt.wake(task);
         }

@@ -154,6 +154,6 @@ fn connections_that_the_server_closes_as_idle_cost_no_request() {
             assert_eq!((answer.status, answer.text()), (200, text.as_str()), "{}", answer.head);
         }
     }));
-    assert_eq!(gate.metric("headrace_requests_total", &[("status", "200")]), 400.0);
     gate.comes_to_rest();
+    assert_eq!(gate.metric("headrace_requests_total", &[("status", "200")]), 400.0);
 }

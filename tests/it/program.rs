@@ -42,7 +42,8 @@ impl Program {
         let mut alive = true;
         eventually("the program serves or ends", || {
             alive = program.child.try_wait().unwrap().is_none();
-            !alive || TcpStream::connect(admin).is_ok()
+            // The page is bound first and answers last.
+            !alive || (TcpStream::connect(admin).is_ok() && Client::tcp(admin).ask(get("/livez")).status == 200)
         });
         alive.then_some(program)
     }

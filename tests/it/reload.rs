@@ -56,6 +56,7 @@ fn twenty_reloads_under_load_fail_nobody() {
     }
     stop.store(true, Ordering::Relaxed);
     join(clients);
+    gate.comes_to_rest();
     let served = done.load(Ordering::Relaxed) as f64;
     assert_eq!(gate.metric("headrace_requests_total", &[("model", "m"), ("status", "200")]), served);
     assert_eq!(gate.metric("headrace_config_reloads_total", &[("result", "ok")]), 20.0);
@@ -122,6 +123,25 @@ fn a_body_that_ends_long_after_a_reload_is_answered_though_its_home_let_the_form
     for (client, _) in &mut clients {
         client.answer().is_embedding_of("slowly");
     }
+    drop(clients);
+    gate.comes_to_rest();
+}
+
+#[test]
+fn a_raised_bound_on_connections_holds_for_those_that_wait_for_room_and_for_their_answers() {
+    let upstream = mock(MockConfig::default());
+    let bound = |most: u32| config(&format!("[server]\nmax_connections = {most}\n{}", text(0)), &upstream.url());
+    let gate = Gate::with(1, bound(2), StartOptions::default());
+    let clients: Vec<Client> = (0..10)
+        .map(|_| {
+            let mut client = gate.client();
+            client.send(embed("mock:stall"));
+            client
+        })
+        .collect();
+    eventually("as many as may wait for answers", || gate.metric("headrace_tickets", &[]) == 2.0);
+    gate.gateway.reload(bound(20)).expect("it is taken");
+    eventually("all wait for answers", || gate.metric("headrace_tickets", &[]) == 10.0);
     drop(clients);
     gate.comes_to_rest();
 }
