@@ -95,6 +95,11 @@ impl Jobs {
         self.slab.len()
     }
 
+    /// Whether a job of this generation is held. Looks at all.
+    pub(super) fn holds_generation(&self, generation: u32) -> bool {
+        self.slab.iter().any(|(_, held)| held.job.generation == generation)
+    }
+
     /// Message bytes, and bytes of answers that wait for the rest of theirs.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

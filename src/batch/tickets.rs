@@ -31,6 +31,11 @@ impl<T> Tickets<T> {
         Tickets { shard, slots: Vec::new(), free: Vec::new(), capacity, stale_count: 0 }
     }
 
+    /// At most so many from now on; those that wait already stay.
+    pub fn set_capacity(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
     /// Lets `waiting` wait.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! From a listening socket to connections, with the refusal at the limit: at `max_connections` nothing is accepted any more and the
-//! kernel's backlog holds who comes.
+//! From a listening socket to connections, with the bound on them: at `max_connections` nobody more is served, and the kernel's
+//! backlog holds who comes (but for the few that the runtime has accepted ahead).
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -7,17 +7,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Shard;
-use super::connection::serve;
+use super::connection::{Open, serve};
 use crate::runtime::Listener;
 
 /// Accepts until the task is dropped, which a drain does.
 pub(super) async fn accept_all(shard: Rc<Shard>, listener: Listener) {
     loop {
-        room(&shard).await;
         match listener.accept().await {
             Ok(socket) => {
-                let rt = shard.rt.clone();
-                rt.spawn(serve(Rc::clone(&shard), socket));
+                // After the accept, not before it: another listener may have taken the last place meanwhile.
+                room(&shard).await;
+                Open::spawn(&shard, |open| serve(Rc::clone(&shard), socket, open));
             }
             // EMFILE and its like: those who have a connection go on; look again when some may have closed.
             Err(_) => shard.rt.sleep_until(shard.rt.now() + PAUSE_AFTER_ERROR).await,

@@ -31,8 +31,7 @@ pub(super) struct Connection {
 }
 
 /// Serves one connection until it closes.
-pub(super) async fn serve(shard: Rc<Shard>, socket: Socket) {
-    let _open = Open::begin(&shard);
+pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, _open: Open) {
     let client = socket.peer_addr().map(|addr| addr.ip());
     let since = shard.rt.now();
     let mut connection = Connection { socket, input: Input::default(), head: RequestHead::new(), client, since, requests: 0 };
@@ -95,21 +94,22 @@ pub(super) async fn client_gone(shard: &Shard, socket: &Socket, input: &mut Inpu
 }
 
 /// Counts an open connection, however it ends.
-struct Open<'a> {
-    shard: &'a Shard,
+pub(super) struct Open {
+    shard: Rc<Shard>,
     key: usize,
 }
 
-impl<'a> Open<'a> {
-    fn begin(shard: &'a Shard) -> Open<'a> {
+impl Open {
+    /// Starts the task that serves a connection. It counts from now on: the acceptor looks at the count before the task first runs.
+    pub(super) fn spawn<F: Future<Output = ()> + 'static>(shard: &Rc<Shard>, serve: impl FnOnce(Open) -> F) {
         shard.current.borrow().metrics.connection_opened();
-        // Only tasks serve connections, so there always is a current one.
-        let key = shard.rt.current().map_or(usize::MAX, |task| shard.connections.borrow_mut().insert(task));
-        Open { shard, key }
+        let key = shard.connections.borrow().vacant_key();
+        let task = shard.rt.spawn(serve(Open { shard: Rc::clone(shard), key }));
+        shard.connections.borrow_mut().insert(task);
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.shard.connections.borrow_mut().try_remove(self.key);
         self.shard.current.borrow().metrics.connection_closed();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::snapshot::Snapshot;
 use super::upstream::{CallError, Channel, InFlight, outcome_of};
 use super::{Message, Shard};
-use crate::batch::{self, Answer, Call, CallBody, CallOutcome, Event, Job, LeaveReason, Ticket};
+use crate::batch::{self, Answer, Call, CallBody, CallOutcome, Event, Job, LeaveReason, Outcome, Ticket};
 use crate::http::{BodyDecoder, Field, Known, Method, write_end_to_end_fields};
 use crate::mesh::ShardId;
 use crate::metrics::{BatchReason, UpstreamOutcome};
@@ -19,10 +19,19 @@ use crate::sys::{Instant, Parts};
 use super::exchange::nanos;
 
 impl Shard {
-    /// A job for a lane whose home is here. One that was routed under a snapshot this shard has not got yet waits for it.
+    /// A job for a lane whose home is here. One that was routed under a snapshot this shard has not got yet waits for it; one
+    /// whose snapshot it has let go of is refused (its origin shard stood still for seconds).
     pub(super) fn take_job(&self, job: Job) {
         let Some(snapshot) = self.snapshot_of(job.generation) else {
-            self.early.borrow_mut().push_back(job);
+            // They count up and may wrap: the distance says which is the newer.
+            if job.generation.wrapping_sub(self.current.borrow().generation) < u32::MAX / 2 {
+                self.early.borrow_mut().push_back(job);
+            } else {
+                let outcome = Outcome::Failed(batch::Failure::UpstreamUnreachable);
+                let waited = self.rt.now().since(job.arrived);
+                let answer = Answer { ticket: job.ticket, outcome, batch_items: 0, waited };
+                self.post(ShardId(u32::from(job.ticket.shard)), Message::Answer(Box::new(answer)));
+            }
             return;
         };
         let rules = snapshot.rules(job.model);

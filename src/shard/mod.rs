@@ -33,6 +33,7 @@ use crate::batch::{Answer, CallId, Home, HomeLimits, Job, Ticket, Tickets};
 use crate::config::limits;
 use crate::mesh::{Port, ShardId};
 use crate::runtime::{Listener, Rt, TaskId};
+use crate::sys::Instant;
 
 pub use error::{Error, Fault};
 pub use snapshot::ShardSnapshot;
@@ -64,7 +65,7 @@ pub struct Shard {
     /// The current configuration with what belongs to it: router, pools, balancers, counters.
     current: RefCell<Rc<Snapshot>>,
     /// Former ones, newest last: calls of lanes that began under them find their endpoints here.
-    former: RefCell<VecDeque<Rc<Snapshot>>>,
+    former: RefCell<VecDeque<Former>>,
     /// Jobs routed under a snapshot that another shard received before this one.
     early: RefCell<VecDeque<Job>>,
     /// The lanes whose home is here.
@@ -84,6 +85,12 @@ pub struct Shard {
     /// Bytes of request bodies that are held now, over all exchanges.
     held_bytes: Rc<Cell<u64>>,
     next_request: Cell<u64>,
+}
+
+/// A configuration that was replaced.
+struct Former {
+    snapshot: Rc<Snapshot>,
+    replaced: Instant,
 }
 
 /// An exchange that waits for its answer.

@@ -128,8 +128,11 @@ async fn model_call(
     request.target = Target::Model(model);
     let upstream = snapshot.config.model(model).upstream;
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
+    // A body may end long after a reload, when the lane's home has let go of the configuration it began under.
+    let current = snapshot.generation == shard.current.borrow().generation;
+    let alone = never || !current || request.has_query || request.method != Method::Post;
     match embeddings {
-        Some(embeddings) if !never && !request.has_query && request.method == Method::Post && may_coalesce(snapshot, model, operation) => {
+        Some(embeddings) if !alone && may_coalesce(snapshot, model, operation) => {
             let credential = if snapshot.config.upstream(upstream).forward_authorization { credential } else { Bytes::new() };
             Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body, credential }))
         }

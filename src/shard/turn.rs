@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::snapshot::Snapshot;
-use super::{Message, Shard};
+use super::{Former, Message, Shard};
 use crate::mesh::{Port, ShardId};
 use crate::metrics::RingStats;
 use crate::runtime::{Idle, Rt};
@@ -95,11 +95,16 @@ impl Shard {
             upstream.clear();
         }
         let mut kept = self.former.borrow_mut();
-        kept.push_back(former);
+        kept.push_back(Former { snapshot: former, replaced: self.rt.now() });
         if kept.len() > FORMER_MAX {
             kept.pop_front();
         }
         drop(kept);
+        // The bound on connections may have risen.
+        self.tickets.borrow_mut().set_capacity(self.current.borrow().config.server.max_connections);
+        for task in self.acceptors.borrow_mut().drain(..) {
+            self.rt.wake(task);
+        }
         let early = std::mem::take(&mut *self.early.borrow_mut());
         for job in early {
             self.take_job(job);
@@ -112,7 +117,8 @@ impl Shard {
         if current.generation == generation {
             return Some(Rc::clone(&current));
         }
-        self.former.borrow().iter().find(|snapshot| snapshot.generation == generation).cloned()
+        let former = self.former.borrow();
+        former.iter().find(|former| former.snapshot.generation == generation).map(|former| Rc::clone(&former.snapshot))
     }
 
     /// Stops accepting; idle connections close, the others after their answer.
@@ -157,13 +163,15 @@ impl Shard {
         let now = self.rt.now();
         let current = self.current.borrow();
         let mut former = self.former.borrow_mut();
-        for snapshot in std::iter::once(&*current).chain(former.iter()) {
+        for snapshot in std::iter::once(&*current).chain(former.iter().map(|former| &former.snapshot)) {
             snapshot.upstreams.iter().for_each(|upstream| upstream.prune(now));
         }
-        // A former snapshot is needed while an exchange, a call or a waiting job began under it.
-        if self.home.borrow().jobs() == 0 {
-            former.retain(|snapshot| Rc::strong_count(snapshot) > 1);
-        }
+        // A former snapshot is needed while an exchange, a call or a waiting job began under it, or such a job may be on its way
+        // from a shard that had not got the next one yet.
+        let home = self.home.borrow();
+        former.retain(|Former { snapshot, replaced }| {
+            Rc::strong_count(snapshot) > 1 || now.since(*replaced) < FORMER_GRACE || home.holds_generation(snapshot.generation)
+        });
         let stats = self.rt.stats();
         current.metrics.ring_stats(&RingStats {
             turns: stats.turns,
@@ -207,6 +215,9 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Messages taken in one turn; the rest in the next, so that a flood cannot starve the sockets.
 const MESSAGES_PER_TURN: usize = 1024;
 const ROUNDS_PER_TURN: usize = 4;
-const FORMER_MAX: usize = 32;
+/// Never reached: control refuses a reload while as many former snapshots are in use.
+const FORMER_MAX: usize = 64;
+/// A shard that has not taken the next snapshot out of its inbox by then does not turn any more.
+const FORMER_GRACE: Duration = Duration::from_secs(2);
 const OUTBOX_RETRY: Duration = Duration::from_micros(100);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);

@@ -209,6 +209,12 @@ impl Home {
         self.jobs.len()
     }
 
+    /// Whether a job that was routed under this generation of the configuration is held. Looks at all jobs: not for every turn.
+    #[must_use]
+    pub fn holds_generation(&self, generation: u32) -> bool {
+        self.jobs.holds_generation(generation)
+    }
+
     /// Items waiting in all lanes.
     #[must_use]
     pub fn queued_items(&self) -> usize {

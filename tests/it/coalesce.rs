@@ -1,0 +1,105 @@
+//! Batches across shards: formed from the jobs of all, cut apart again for each, and a poisoned one among good ones.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use headrace::mock::{MockConfig, MockHandle, MockStats};
+
+use crate::client::{crowd, embed, join};
+use crate::gate::{Gate, eventually, mock};
+
+const MODEL: &str = r#"
+[[upstreams]]
+name = "gpu"
+endpoints = ["$UP"]
+
+[[models]]
+name = "*"
+upstream = "gpu"
+"#;
+
+const CLIENTS: usize = 64;
+const REQUESTS: usize = 25;
+
+#[test]
+fn two_shards_fill_batches_together_as_one_would() {
+    let means: Vec<f64> = [1, 2].into_iter().map(mean_batch).collect();
+    // A batch per shard would be half as full.
+    assert!(means[1] > means[0] * 0.9, "one shard: {} items a batch, two: {}", means[0], means[1]);
+}
+
+/// Runs the same load on so many shards and checks every answer.
+fn mean_batch(shards: u32) -> f64 {
+    let (upstream, gate) = stage(shards, gpu());
+    let addr = gate.addr;
+    let barrier = Arc::new(Barrier::new(CLIENTS));
+    join(crowd(CLIENTS, move |number| {
+        let mut client = crate::client::Client::tcp(addr);
+        barrier.wait();
+        for request in 0..REQUESTS {
+            let text = format!("client {number} request {request} {}", "x".repeat((number * 7 + request * 3) % 50));
+            client.ask(embed(&text)).is_embedding_of(&text);
+        }
+    }));
+    // Answers are counted when they are sent, which a client may see a moment before.
+    gate.comes_to_rest();
+    assert!(gate.opened().iter().all(|opened| *opened > 0.0), "every shard has clients: {:?}", gate.opened());
+    let all = (CLIENTS * REQUESTS) as f64;
+    for shard in 0..shards {
+        let jobs = gate.metric("headrace_batch_jobs_total", &[("origin_shard", &shard.to_string())]);
+        assert!(jobs > 0.0, "shard {shard} gave jobs to batches");
+    }
+    assert_eq!(gate.metric("headrace_batch_jobs_total", &[]), all);
+    assert_eq!(gate.metric("headrace_requests_total", &[("status", "200")]), all);
+    assert_eq!(gate.metric("headrace_cross_shard_jobs_total", &[]) > 0.0, shards > 1, "one lane has one home");
+    let stats = upstream.stats().unwrap();
+    assert_eq!((stats.items as f64, stats.aborted, stats.errors), (all, 0, 0));
+    assert_eq!(gate.metric("headrace_batches_total", &[]), stats.calls as f64);
+    stats.mean_batch()
+}
+
+#[test]
+fn one_poisoned_request_among_31_good_ones_fails_alone() {
+    let (upstream, gate) = stage(2, MockConfig::default());
+    let before = upstream.stats().unwrap();
+    let plug = plug(&gate, &upstream);
+    let addr = gate.addr;
+    let threads = crowd(32, move |number| {
+        let text = if number == 13 { "secret of 13 mock:poison".to_owned() } else { format!("secret of {number}") };
+        let answer = crate::client::Client::tcp(addr).ask(embed(&text));
+        (text, answer)
+    });
+    eventually("all 32 wait", || gate.metric("headrace_queued_items", &[]) == 32.0);
+    drop(plug);
+    for (number, (text, answer)) in join(threads).into_iter().enumerate() {
+        if number == 13 {
+            assert_eq!(answer.status, 400, "{}", answer.text());
+            let quoted = answer.text().matches("secret of").count();
+            assert_eq!(answer.text().matches("secret of 13").count(), quoted, "it quotes nobody else: {}", answer.text());
+        } else {
+            answer.is_embedding_of(&text);
+        }
+    }
+    let calls = upstream.stats().unwrap().since(&before).requests - 1;
+    assert!(calls <= 11, "one of 32 is found with 11 calls, not {calls}");
+    gate.comes_to_rest();
+}
+
+fn gpu() -> MockConfig {
+    MockConfig { cost_base: Duration::from_millis(5), cost_per_item: Duration::from_micros(100), ..MockConfig::default() }
+}
+
+pub(crate) fn stage(shards: u32, config: MockConfig) -> (MockHandle, Gate) {
+    let upstream = mock(config);
+    let gate = Gate::new(shards, MODEL, &upstream.url());
+    (upstream, gate)
+}
+
+/// Occupies the model until it is dropped: a request that the mock never answers. What comes meanwhile waits in the lane.
+pub(crate) fn plug(gate: &Gate, upstream: &MockHandle) -> crate::client::Client {
+    let before: MockStats = upstream.stats().unwrap();
+    let mut client = gate.client();
+    client.send(embed("mock:stall"));
+    eventually("the plug is in", || upstream.stats().unwrap().in_flight == before.in_flight + 1);
+    client
+}

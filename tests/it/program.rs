@@ -1,0 +1,97 @@
+//! The program itself in a process of its own, for what a process has: memory, signals, an exit code.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use headrace::config::Io;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{Client, get};
+use crate::gate::{eventually, io, scratch, sum};
+use crate::{checker, gate};
+
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) file: PathBuf,
+    pub(crate) addr: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Program {
+    /// Serves `text`, in which `$LISTEN` and `$ADMIN` stand for addresses that are free and `$UP` for the endpoint.
+    pub(crate) fn serve(shards: u32, text: &str, up: &str) -> Program {
+        // A free port may be taken by somebody else before the program binds it: then others are tried.
+        (0..10).find_map(|_| Program::try_serve(shards, text, up)).expect("the program starts")
+    }
+
+    fn try_serve(shards: u32, text: &str, up: &str) -> Option<Program> {
+        let (addr, admin) = (free_port(), free_port());
+        let file = scratch("serve.toml");
+        let text = text.replace("$LISTEN", &addr.to_string()).replace("$ADMIN", &admin.to_string()).replace("$UP", up);
+        std::fs::write(&file, text).unwrap();
+        let driver = if io() == Io::Epoll { "epoll" } else { "uring" };
+        let child = Command::new(env!("CARGO_BIN_EXE_headrace"))
+            .args(["serve", "--shards", &shards.to_string(), "--io", driver, "--config"])
+            .arg(&file)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut program = Program { child, file, addr, admin };
+        let mut alive = true;
+        eventually("the program serves or ends", || {
+            alive = program.child.try_wait().unwrap().is_none();
+            // The page is bound first and answers last.
+            !alive || (TcpStream::connect(admin).is_ok() && Client::tcp(admin).ask(get("/livez")).status == 200)
+        });
+        alive.then_some(program)
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    pub(crate) fn metrics(&self) -> checker::Samples {
+        let answer = Client::tcp(self.admin).ask(get("/metrics"));
+        checker::check(answer.text())
+    }
+
+    pub(crate) fn comes_to_rest(&self) {
+        eventually("all gauges return to zero", || {
+            let samples = self.metrics();
+            gate::GAUGES.iter().all(|name| sum(&samples, name, &[]) == 0.0)
+        });
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Only this child, and only while it has not been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
