@@ -131,7 +131,7 @@ impl Lane {
             }
         };
         let full = self.queued_items >= self.caps.items(now) || self.queued_bytes >= self.rules.max_bytes;
-        Some(Waiting { full, oldest: held.job.arrived, avoid: held.avoid })
+        Some(Waiting { full, items: self.queued_items, oldest: held.job.arrived, avoid: held.avoid })
     }
 
     fn pop_dead(&mut self) {

@@ -20,6 +20,7 @@ mod job;
 mod key;
 mod lane;
 mod merge;
+mod regroup;
 mod rule;
 mod split;
 mod tickets;

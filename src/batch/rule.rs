@@ -3,16 +3,18 @@
 //! ```text
 //! in flight    0            1 .. limit-1                                limit
 //!              send now     batching upstream: send                     wait
-//!                           full batch waits: send
+//!              (*)          full batch waits: send
 //!                           running one about to finish: send
 //!                           held for max_delay: send
 //!                           else wait for the first of these
 //! ```
 //!
-//! What is in the batch is `lane`'s affair.
+//! (*) but for a moment right after a merged call, when its clients are about to be back: `regroup`. What is in the batch is
+//! `lane`'s affair.
 
 use super::cost::Cost;
 use super::job::{LaneRules, LeaveReason};
+use super::regroup::Regroup;
 use crate::config::BatchingMode;
 use crate::sys::Instant;
 use smallvec::SmallVec;
@@ -32,6 +34,7 @@ pub(super) struct Endpoint {
     /// Slot and expected end of each call in flight.
     pub(super) running: SmallVec<[(u32, Option<Instant>); 2]>,
     pub(super) finished_at: Instant,
+    pub(super) regroup: Regroup,
 }
 
 impl Endpoint {
@@ -49,10 +52,11 @@ impl Endpoint {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// A call with `items` that left at `sent` was answered well.
-    pub(super) fn succeeded(&mut self, items: u32, sent: Instant, now: Instant) {
+    /// A call with `items` of `jobs` jobs that left at `sent` was answered well; `queued` items wait.
+    pub(super) fn succeeded(&mut self, items: u32, jobs: usize, queued: u32, sent: Instant, now: Instant) {
         self.cost.observe(items, now.since(sent.max(self.finished_at)));
         self.finished_at = now;
+        self.regroup.ended(items, jobs, queued, self.cost.predict(1), now);
     }
 
     /// It answered something else than "not now".
@@ -84,6 +88,7 @@ impl Endpoint {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     pub(super) full: bool,
+    pub(super) items: u32,
     pub(super) oldest: Instant,
     /// The endpoint that failed the first in line.
     pub(super) avoid: Option<u32>,
@@ -108,6 +113,11 @@ pub(super) fn decide(rules: &LaneRules, endpoints: &[Endpoint], waiting: Waiting
     let in_flight = endpoints[least as usize].in_flight;
     let sooner = |reason| if waiting.full { LeaveReason::Full } else { reason };
     if in_flight == 0 {
+        // Who was just answered is about to ask again: a moment's hold makes one batch of them.
+        let held = endpoints[least as usize].regroup.holds(waiting.items, now);
+        if let Some(until) = held.filter(|_| !waiting.full && rules.mode == BatchingMode::Exclusive) {
+            return Verdict::Wait(Some(until));
+        }
         return Verdict::Send { endpoint: least, reason: sooner(LeaveReason::Idle) };
     }
     let mut until = resume_at(endpoints, now);

@@ -4,5 +4,6 @@
 mod failing;
 mod leaving;
 mod parts;
+mod regroup;
 mod rig;
 mod round_trip;

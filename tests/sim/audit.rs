@@ -19,6 +19,8 @@ pub(crate) struct Audit {
     in_flight: BTreeMap<u32, CallId>,
     /// Until when a lane may hold back although nothing is in flight, because the upstream asked for it.
     troubled: HashMap<(usize, u64), Instant>,
+    /// When the last merged call of a lane was answered well: for a millisecond after it the lane may hold its next batch.
+    regrouping: HashMap<(usize, u64), Instant>,
     billed: u64,
     told: u64,
     pub(crate) seen: Seen,
@@ -96,6 +98,7 @@ impl Audit {
             calls: Vec::new(),
             in_flight: BTreeMap::new(),
             troubled: HashMap::new(),
+            regrouping: HashMap::new(),
             billed: 0,
             told: 0,
             seen: Seen::default(),
@@ -217,6 +220,9 @@ impl Audit {
             return;
         }
         call.answered = true;
+        if call.senders.len() > 1 {
+            self.regrouping.insert((call.home, call.variant), now + Duration::from_millis(1));
+        }
         self.billed += call.bill.unwrap_or(0);
     }
 
@@ -366,7 +372,9 @@ impl Audit {
             }
             let sent =
                 busy.iter().any(|(variant, sender)| *sender == id || (*variant == exchange.request.variant && exchange.request.mergeable));
-            let excused = self.troubled.get(&(shard, exchange.request.variant)).is_some_and(|until| *until > now);
+            let lane = (shard, exchange.request.variant);
+            let until = self.troubled.get(&lane).max(self.regrouping.get(&lane));
+            let excused = until.is_some_and(|until| *until > now);
             ensure(sent || excused, || format!("exchange {id} waits though nothing of its lane is in flight"))?;
         }
         Ok(())

@@ -146,7 +146,8 @@ impl Home {
             return;
         }
         lane.caps.good(flight.items);
-        lane.endpoints[flight.endpoint as usize].succeeded(flight.items, flight.sent, now);
+        let queued = lane.queued_items;
+        lane.endpoints[flight.endpoint as usize].succeeded(flight.items, flight.members.len(), queued, flight.sent, now);
     }
 
     fn answer_all(&mut self, parts: &Parts, outcome: &Outcome, now: Instant) {

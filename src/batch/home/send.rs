@@ -89,6 +89,7 @@ impl Home {
             }
             Verdict::Send { endpoint, reason } => {
                 lane.batch_next = false;
+                lane.endpoints[endpoint as usize].regroup.left(lane.queued_items);
                 let parts = lane.take_batch(&mut self.jobs, now);
                 self.queued_items -= parts.iter().map(|part| part.count as usize).sum::<usize>();
                 self.send(&parts, Sending { lane: Some(slot), endpoint, reason, suspects: None }, now)

@@ -162,6 +162,7 @@ fn an_early_answer_to_a_long_body_ends_both_connections() {
 
 /// A peer that stands still held receive buffers across its wait; enough of them kept every other connection from receiving.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a socket that the kernel accepts for and nobody reads")]
 fn uploads_to_a_server_that_does_not_read_leave_buffers_for_others() {
     let config = format!(
         "{ROUTE}\n[[upstreams]]\nname = \"stuck\"\nendpoints = [\"$STUCK\"]\n[[routes]]\npath = \"/stuck\"\nupstream = \"stuck\"\n"
