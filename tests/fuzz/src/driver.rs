@@ -1,4 +1,5 @@
 //! Arguments, the loop, and what is left behind when a target panics: the input as a file and on the screen.
+#![expect(clippy::disallowed_methods, reason = "a program beside the gateway: it reads files and the clock as programs do")]
 
 use std::collections::HashSet;
 use std::fs;
@@ -101,7 +102,11 @@ fn search(name: &str, target: Target, tokens: &[&str], arguments: &Arguments) ->
         runs += 1;
     }
     let seconds = began.elapsed().as_secs_f64();
-    Ok(format!("{runs} runs in {seconds:.1} s from {seed_count} seeds (--seed {}), {} kinds of verdict, nothing found", arguments.seed, seen.len()))
+    Ok(format!(
+        "{runs} runs in {seconds:.1} s from {seed_count} seeds (--seed {}), {} kinds of verdict, nothing found",
+        arguments.seed,
+        seen.len()
+    ))
 }
 
 /// One input. A panic, or more than a second, is a finding.

@@ -27,4 +27,5 @@ fn target(data: &[u8]) -> u64 {
     kind((form.len() == data.len(), form.contains(&b'%'), form.contains(&b';'), form.split(|byte| *byte == b'/').count()))
 }
 
-const TOKENS: &[&str] = &["/", "//", "/./", "/../", "..", "%2e", "%2E%2e", "%2f", "%5C", "%00", "%0d%0a", ";", "..;x", "%25", "%7E", "%c3%a9", "/v1"];
+const TOKENS: &[&str] =
+    &["/", "//", "/./", "/../", "..", "%2e", "%2E%2e", "%2f", "%5C", "%00", "%0d%0a", ";", "..;x", "%25", "%7E", "%c3%a9", "/v1"];

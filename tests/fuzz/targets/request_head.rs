@@ -40,14 +40,14 @@ fn read_again(head: &RequestHead, data: &[u8]) {
         assert!(!field.value.of(data).iter().any(|byte| b"\r\n\0".contains(byte)));
     }
     let client_addr = Some(std::net::Ipv4Addr::LOCALHOST.into());
-    let trust_forwarded = data.len() % 2 == 0;
+    let trust_forwarded = data.len().is_multiple_of(2);
     let edit = RequestEdit {
         framing: head.framing,
         client_addr,
         proto: "http",
         trust_forwarded,
         request_id: b"id",
-        forward_authorization: data.len() % 3 == 0,
+        forward_authorization: data.len().is_multiple_of(3),
         strip_coalesce: true,
     };
     let mut out = Vec::new();
