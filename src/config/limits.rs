@@ -28,23 +28,16 @@ pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
 pub const DRAIN_BODY_BYTES_MAX: u64 = 64 << 10;
 /// Time for reading an unwanted body away. Beyond: the connection is closed after the answer.
 pub const DRAIN_BODY_TIMEOUT: Duration = Duration::from_secs(1);
-/// Receive buffers one connection may hold at a time. At the bound its receiving stops until half of them are back.
+/// Received pieces that wait on a connection whose reader is behind. At the bound its receiving pauses (what is under way still comes)
+/// until half are read. While more than half of a shard's buffers are lent, such pieces are copied out of them.
 pub const RECEIVE_LEASES_MAX: usize = 8;
 
 /// Lanes a shard is home of. Beyond: the job goes alone, not coalesced.
 pub const LANES_MAX: usize = 10_000;
-/// A lane without a job is forgotten after this, and with it what it learned.
-pub const LANE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Items of one client request. Beyond: it is forwarded as it is, not coalesced (OpenAI allows as many).
 pub const REQUEST_ITEMS_MAX: u32 = 2048;
-/// Isolation of a bad item in a batch of k: at most `2 * ceil(log2 k)` plus this many calls, then one by one within the deadline.
-pub const ISOLATION_EXTRA_CALLS: u32 = 4;
 /// Tries of one exchange in all, the first included. Beyond: the last fault is answered.
 pub const TRIES_MAX: u32 = 3;
-/// Retries per hundred calls of an upstream and shard. Beyond: no retry, the fault is answered.
-pub const RETRY_BUDGET_PERCENT: u32 = 10;
-/// Retries an upstream may always make, so that a quiet one can retry at all (per shard, refilled by the budget).
-pub const RETRY_BUDGET_MIN: u32 = 10;
 
 /// Bytes of a configuration file. Beyond: refused.
 pub const CONFIG_FILE_BYTES_MAX: usize = 4 << 20;

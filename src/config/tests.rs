@@ -352,3 +352,15 @@ fn units_as_people_write_them() {
         assert_eq!(units::show_size_rounded(bytes), text);
     }
 }
+
+/// The rooms that act at a bound keep the number beside the code, because they know no configuration; this page must say the same.
+#[test]
+fn the_rooms_hold_the_bounds_this_page_names() {
+    let (heads, answers) = (crate::http::HeadLimits::default(), crate::http::HeadLimits::answers());
+    assert_eq!((heads.target_bytes, heads.field_bytes), (limits::TARGET_BYTES_MAX, limits::FIELD_BYTES_MAX));
+    assert_eq!((heads.head_bytes, heads.fields), (limits::HEAD_BYTES_MAX, limits::FIELDS_MAX));
+    assert_eq!(answers.head_bytes, limits::ANSWER_HEAD_BYTES_MAX);
+    assert_eq!(crate::policy::CALLS_MAX, limits::TRIES_MAX);
+    assert_eq!(crate::json::ITEMS_MAX, limits::REQUEST_ITEMS_MAX as usize);
+    assert_eq!(crate::runtime::LEASES_MAX, limits::RECEIVE_LEASES_MAX);
+}

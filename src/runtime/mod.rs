@@ -30,6 +30,8 @@ pub use driver::{Driver, EpollDriver, SimDriver, SimKernel, UringDriver};
 pub use ops::{Listener, Sleep, Socket};
 pub use race::{Either, race};
 pub use simulation::Simulation;
+#[cfg(test)]
+pub(crate) use sockets::LEASES_MAX;
 pub use sockets::SocketCounts;
 pub use tasks::TaskId;
 

@@ -118,6 +118,7 @@ impl Shard {
         let home = Home::new(HomeLimits {
             seed: seed.seed,
             max_lanes: u32::try_from(limits::LANES_MAX).unwrap_or(u32::MAX),
+            max_bytes: seed.snapshot.config.server.max_held_bytes,
             ..HomeLimits::default()
         });
         let snapshot = Rc::new(Snapshot::new(seed.snapshot));
