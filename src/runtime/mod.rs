@@ -54,6 +54,8 @@ struct Inner {
     completions: RefCell<Vec<Completion>>,
     spin: RefCell<Spin>,
     turns: Cell<u64>,
+    /// The sleep of the last turn goes on (see [`Driver::sleeps_on`]): whoever slept was not told yet that it is over.
+    asleep: Cell<bool>,
 }
 
 /// How a shard goes to sleep: the protocol with those who may ring its bell while it does.
@@ -111,6 +113,7 @@ impl Rt {
             completions: RefCell::default(),
             spin: RefCell::default(),
             turns: Cell::new(0),
+            asleep: Cell::new(false),
         }))
     }
 
@@ -158,6 +161,9 @@ impl Rt {
     /// When the driver is broken; the shard cannot go on.
     pub fn wait(&self, until: Option<Instant>, idle: &impl Idle) -> io::Result<()> {
         let inner = &*self.0;
+        if inner.asleep.replace(false) {
+            idle.wake_up();
+        }
         // Before the sleep: the tasks may just have returned the buffers that a starved receive waits for.
         inner.sockets.borrow_mut().feed_starved(&mut **inner.driver.borrow_mut());
         let wait = self.time_to_wait(until);
@@ -196,7 +202,11 @@ impl Rt {
             return driver.turn(Wait::Now, completions);
         }
         let result = driver.turn(wait, completions);
-        idle.wake_up();
+        if completions.is_empty() && driver.sleeps_on() {
+            inner.asleep.set(true);
+        } else {
+            idle.wake_up();
+        }
         result
     }
 

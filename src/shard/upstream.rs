@@ -78,6 +78,8 @@ pub(super) struct InFlight {
     snapshot: Rc<Snapshot>,
     upstream: UpstreamId,
     pub(super) endpoint: u32,
+    /// Its end was counted. One that is dropped before was given up: its task was ended from outside.
+    finished: bool,
 }
 
 impl Upstream {
@@ -155,7 +157,7 @@ impl InFlight {
     pub(super) fn begin(snapshot: &Rc<Snapshot>, upstream: UpstreamId, endpoint: u32) -> InFlight {
         snapshot.upstream(upstream).balancer.borrow_mut().begin(endpoint);
         snapshot.metrics.upstream_call_begun();
-        InFlight { snapshot: Rc::clone(snapshot), upstream, endpoint }
+        InFlight { snapshot: Rc::clone(snapshot), upstream, endpoint, finished: false }
     }
 
     pub(super) fn upstream(&self) -> UpstreamId {
@@ -163,7 +165,8 @@ impl InFlight {
     }
 
     /// Counts how the call ended and learns from it.
-    pub(super) fn finish(self, shard: &Shard, outcome: UpstreamOutcome) {
+    pub(super) fn finish(mut self, shard: &Shard, outcome: UpstreamOutcome) {
+        self.finished = true;
         self.snapshot.metrics.upstream(self.upstream, self.endpoint, outcome);
         let upstream = self.snapshot.upstream(self.upstream);
         let mut health = upstream.health.borrow_mut();
@@ -186,6 +189,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        if !self.finished {
+            self.snapshot.metrics.upstream(self.upstream, self.endpoint, UpstreamOutcome::Cancelled);
+        }
         self.snapshot.upstream(self.upstream).balancer.borrow_mut().end(self.endpoint);
         self.snapshot.metrics.upstream_call_ended();
     }

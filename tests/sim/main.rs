@@ -15,6 +15,7 @@
 mod audit;
 mod requests;
 mod rng;
+mod shard;
 mod upstream;
 mod weather;
 mod world;

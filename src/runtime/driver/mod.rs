@@ -80,5 +80,11 @@ pub trait Driver {
     /// Whether spinning before a sleep can pay: only where work shows without a system call.
     fn can_spin(&self) -> bool;
 
+    /// Whether a turn that may wait returns at once and its sleep goes on until the next turn: where time is pretended, and other
+    /// runtimes of the same thread run meanwhile. They must find this one asleep.
+    fn sleeps_on(&self) -> bool {
+        false
+    }
+
     fn stats(&self) -> RingStats;
 }

@@ -152,6 +152,22 @@ fn a_client_that_leaves_changes_nobody_elses_answer_and_the_last_one_ends_the_ca
 }
 
 #[test]
+fn a_call_that_is_aborted_because_nobody_waits_counts_as_cancelled() {
+    let world = World::new(MODEL, |_, _| Reply::Never);
+    let (rt, address, aborted) = (world.rt.clone(), world.address.clone(), Rc::clone(&world.aborted));
+    world.run(async move {
+        let client = rt.connect(&address).await.unwrap();
+        client.send(ask("a").into_bytes()).await.unwrap();
+        rt.sleep_until(rt.now() + Duration::from_millis(10)).await;
+        drop(client);
+        while aborted.get() == 0 {
+            rt.sleep_until(rt.now() + Duration::from_millis(1)).await;
+        }
+    });
+    assert_eq!(world.sum("headrace_upstream_requests_total", "outcome=\"cancelled\""), 1.0);
+}
+
+#[test]
 fn x_headrace_coalesce_never_opts_out() {
     let world = World::new(MODEL, |seen, _| Reply::Bytes(embeddings(seen)));
     let request = ask("abc").replace("host: gate\r\n", "host: gate\r\nx-headrace-coalesce: never\r\n");

@@ -94,6 +94,13 @@ impl World {
         let text = self.registry.borrow_mut().render(self.rt.now());
         text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok()).unwrap_or(0.0)
     }
+
+    /// The sum over all series of a metric that have this label.
+    pub(crate) fn sum(&self, metric: &str, label: &str) -> f64 {
+        let text = self.registry.borrow_mut().render(self.rt.now());
+        let lines = text.lines().filter(|line| line.starts_with(metric) && line.contains(label));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
 }
 
 impl Drop for World {

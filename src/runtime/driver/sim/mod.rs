@@ -240,6 +240,10 @@ impl Driver for SimDriver {
         false
     }
 
+    fn sleeps_on(&self) -> bool {
+        !self.kernel.0.borrow().moves_time
+    }
+
     fn stats(&self) -> RingStats {
         self.kernel.0.borrow().stats(self.ring)
     }
