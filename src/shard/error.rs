@@ -33,6 +33,8 @@ pub enum Error {
     Json(ScanError),
     /// The path has no normal form, or one that hides something.
     Path,
+    /// A compressed body where the model must be read from it.
+    Encoded,
     ModelMissing,
     ModelUnknown,
     NoRoute,
@@ -68,6 +70,7 @@ impl Error {
             | Error::Body(_)
             | Error::Json(_)
             | Error::Path
+            | Error::Encoded
             | Error::ModelMissing
             | Error::ModelUnknown
             | Error::NoRoute
@@ -103,6 +106,7 @@ impl Error {
             Error::Body(error) => error.reason,
             Error::Json(error) => error.reason,
             Error::Path => "path_not_normal",
+            Error::Encoded => "content_encoding",
             Error::ModelMissing => "model_missing",
             Error::ModelUnknown => "model_not_found",
             Error::NoRoute => "no_route",

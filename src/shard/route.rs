@@ -104,12 +104,18 @@ async fn model_call(
     request: &mut Request,
     operation: Operation,
 ) -> Result<Plan, Error> {
+    let encoded = is_encoded(connection);
     if let Some(only) = snapshot.only_model
-        && !may_coalesce(snapshot, only, operation)
+        && (encoded || !may_coalesce(snapshot, only, operation))
     {
         request.target = Target::Model(only);
         let upstream = snapshot.config.model(only).upstream;
         return Ok(Plan::Forward(streamed(shard, snapshot, connection, request, upstream)));
+    }
+    if encoded {
+        let len = connection.head.head_len;
+        connection.input.consume(&shard.rt, len);
+        return Err(Error::Encoded);
     }
     let limit = snapshot.config.server.max_body_bytes;
     // The head's bytes stand in front of the body's: rendered before they are used up, for any upstream.
@@ -147,6 +153,15 @@ fn may_coalesce(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bo
 fn wants_no_coalescing(connection: &Connection) -> bool {
     let bytes = connection.input.bytes();
     connection.head.field(Known::HeadraceCoalesce).is_some_and(|value| value.of(bytes).eq_ignore_ascii_case(b"never"))
+}
+
+/// A body in a coding we would have to undo before we could look at it.
+fn is_encoded(connection: &Connection) -> bool {
+    let bytes = connection.input.bytes();
+    let mut content = connection.head.fields.iter().filter(|field| field.known == Known::Content);
+    content.any(|field| {
+        field.name.of(bytes).eq_ignore_ascii_case(b"content-encoding") && !field.value.of(bytes).eq_ignore_ascii_case(b"identity")
+    })
 }
 
 fn credential(connection: &Connection) -> Bytes {

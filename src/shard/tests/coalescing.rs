@@ -175,3 +175,12 @@ fn x_headrace_coalesce_never_opts_out() {
     assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-headrace-batch-size"), "{answer}");
     assert!(!world.seen.borrow()[0].head.contains("x-headrace"), "{}", world.seen.borrow()[0].head);
 }
+
+#[test]
+fn a_compressed_body_is_passed_on_untouched_where_every_model_goes_one_way() {
+    let world = World::new(MODEL, |_, _| Reply::Bytes(ok("{}")));
+    let answer = world.transcript(&post("/v1/embeddings", "not JSON").replace("host:", "content-encoding: gzip\r\nhost:"));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(world.seen.borrow()[0].body, b"not JSON");
+    assert!(world.seen.borrow()[0].head.contains("content-encoding: gzip\r\n"));
+}

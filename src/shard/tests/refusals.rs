@@ -28,6 +28,12 @@ fn each_refusal_has_its_status_and_its_reason() {
         ("no route", post("/nowhere", "x"), "404", "no_route"),
         ("unknown model", post("/v1/chat/completions", "{\"model\":\"big\"}"), "404", "model_not_found"),
         ("no model", post("/v1/chat/completions", "{\"messages\":[]}"), "400", "model_missing"),
+        (
+            "compressed",
+            post("/v1/embeddings", "{}").replace("host:", "content-encoding: gzip\r\nhost:"),
+            "415",
+            "content_encoding",
+        ),
         ("no JSON", post("/v1/chat/completions", "{\"model\":"), "400", "not_json"),
         ("two models", post("/v1/chat/completions", "{\"model\":\"small\",\"model\":\"big\"}"), "400", "duplicate_field"),
         ("body too large", post("/v1/embeddings", &long), "413", "body_too_large"),
