@@ -183,9 +183,9 @@ fn a_gateway_that_is_dropped_ends() {
 #[test]
 fn a_reload_applies_all_or_nothing_and_is_counted() {
     let gateway = started(config());
-    for round in 1..=100 {
+    for round in 1..=50 {
         gateway.reload(config()).unwrap_or_else(|error| panic!("{round}: {error}"));
-        // A former snapshot is held until its shards have turned.
+        // Each shard must have taken it; former ones are held for two seconds, at most 64 at a time.
         assert_eq!(admin(&gateway, "/livez").0, 200);
     }
     let mut other = config();
@@ -198,7 +198,7 @@ fn a_reload_applies_all_or_nothing_and_is_counted() {
     assert!(matches!(gateway.reload_file(), Err(ReloadError::NoFile)));
 
     let metrics = gateway.metrics();
-    assert_eq!(line(&metrics, "headrace_config_reloads_total{result=\"ok\"}"), "headrace_config_reloads_total{result=\"ok\"} 100");
+    assert_eq!(line(&metrics, "headrace_config_reloads_total{result=\"ok\"}"), "headrace_config_reloads_total{result=\"ok\"} 50");
     assert_eq!(line(&metrics, "headrace_config_reloads_total{result=\"failed\"}"), "headrace_config_reloads_total{result=\"failed\"} 2");
     assert_eq!(line(&metrics, "headrace_config_last_reload_successful"), "headrace_config_last_reload_successful 0");
     assert!(metrics.contains("upstream=\"gpu0\"") && !metrics.contains("renamed"), "{metrics}");
