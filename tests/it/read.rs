@@ -278,5 +278,30 @@ fn neither_a_slow_reader_nor_a_slow_upstream_makes_the_gateway_hold_their_bytes(
     program.comes_to_rest();
 }
 
+#[test]
+fn stalled_readers_do_not_take_the_receive_buffers_of_everybody_else() {
+    // Answers without end, until nobody is there to send to.
+    let up = Upstream::new(|seen, _| {
+        if seen.target == "/small" {
+            return Reply::Bytes(ok("small"));
+        }
+        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {DOWNLOAD}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + DOWNLOAD, b'd');
+        Reply::Bytes(answer)
+    });
+    let gate = Gate::new(1, &format!("[server]\nreceive_buffers = 64\n{ROUTE}"), &up.url());
+    let mut readers: Vec<Client> = (0..32).map(|_| gate.client()).collect();
+    for reader in &mut readers {
+        reader.send(get("/endless"));
+    }
+    eventually("all are sent something", || up.count() == 32);
+    settles(|| gate.metric("headrace_request_duration_seconds_count", &[]) as u64 + up.count() as u64);
+    for _ in 0..20 {
+        assert_eq!(gate.client().ask(get("/small")).body, b"small");
+    }
+    drop(readers);
+    gate.comes_to_rest();
+}
+
 /// More than the kernel's buffers of two connections hold.
 const DOWNLOAD: usize = 24 << 20;
