@@ -233,7 +233,12 @@ impl Sockets {
             stream.pausing = false;
         }
         match (completion.result, completion.lease) {
-            (Ok(_), Some(lease)) if !lease.is_empty() => stream.arrived.push_back(lease),
+            (Ok(_), Some(lease)) if !lease.is_empty() => {
+                // Whoever reads slowly, or sends to one who does, may keep it for long. Half of the pool can be kept so; of the
+                // other half only copies, or a few stalled peers would leave no buffer for anybody else.
+                let scarce = driver.pool().available() < u32::from(driver.pool().count()) / 2;
+                stream.arrived.push_back(if scarce { lease.detach() } else { lease });
+            }
             (Ok(_), _) => stream.end = Some(End::Eof),
             (Err(error), _) => match error.raw_os_error().unwrap_or(libc::EIO) {
                 libc::ECANCELED => {}

@@ -38,10 +38,22 @@ struct Pool {
 
 /// Bytes received into a pool buffer; the buffer returns to the pool on drop.
 pub struct Lease {
-    pool: Rc<Pool>,
-    id: u16,
+    place: Place,
     start: u32,
     end: u32,
+}
+
+/// Where a lease's bytes lie; they do not move when the lease does, so the kernel may send them from there.
+enum Place {
+    Buffer(Held),
+    /// Copied out of a buffer, which is back in the pool.
+    Own(Vec<u8>),
+}
+
+/// A buffer that is lent out.
+struct Held {
+    pool: Rc<Pool>,
+    id: u16,
 }
 
 impl BufferPool {
@@ -103,7 +115,8 @@ impl BufferPool {
 
     fn lease(&self, id: u16, len: u32) -> Lease {
         self.inner.leased.set(self.inner.leased.get() + 1);
-        Lease { pool: Rc::clone(&self.inner), id, start: 0, end: len.min(self.inner.size) }
+        let place = Place::Buffer(Held { pool: Rc::clone(&self.inner), id });
+        Lease { place, start: 0, end: len.min(self.inner.size) }
     }
 
     /// Moves every free buffer into a kernel buffer ring; [`BufferPool::received`] then names what the kernel filled.
@@ -150,6 +163,15 @@ impl Lease {
         self.start = self.start.saturating_add(count).min(self.end);
     }
 
+    /// The same bytes, copied, so that the buffer is back in the pool however long they are kept.
+    #[must_use]
+    pub fn detach(self) -> Lease {
+        match self.place {
+            Place::Own(_) => self,
+            Place::Buffer(_) => Lease { place: Place::Own(self.to_vec()), start: 0, end: self.end - self.start },
+        }
+    }
+
     /// Keeps only the first `len` bytes in view.
     pub fn truncate(&mut self, len: usize) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -161,12 +183,17 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: this lease is the only holder of the buffer `id` (the room's invariant) and `start <= end <= size`.
-        unsafe { std::slice::from_raw_parts(self.pool.at(self.id).add(self.start as usize), (self.end - self.start) as usize) }
+        match &self.place {
+            // SAFETY: this lease is the only holder of the buffer `id` (the room's invariant) and `start <= end <= size`.
+            Place::Buffer(Held { pool, id }) => unsafe {
+                std::slice::from_raw_parts(pool.at(*id).add(self.start as usize), (self.end - self.start) as usize)
+            },
+            Place::Own(bytes) => &bytes[self.start as usize..self.end as usize],
+        }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Held {
     fn drop(&mut self) {
         self.pool.give_back(self.id);
     }

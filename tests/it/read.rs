@@ -240,7 +240,7 @@ fn neither_a_slow_reader_nor_a_slow_upstream_makes_the_gateway_hold_their_bytes(
             counted.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
     });
-    let program = Program::serve(2, PROGRAM, &up.url());
+    let program = Program::serve(2, &PROGRAM.replace("header_timeout = \"500ms\"", "receive_buffers = 128"), &up.url());
     for _ in 0..8 {
         assert_eq!(Client::tcp(program.addr).ask(get("/small")).body, b"small");
     }
