@@ -240,7 +240,7 @@ fn neither_a_slow_reader_nor_a_slow_upstream_makes_the_gateway_hold_their_bytes(
             counted.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
     });
-    let program = Program::serve(2, PROGRAM, &up.url());
+    let program = Program::serve(2, &PROGRAM.replace("header_timeout = \"500ms\"", "receive_buffers = 128"), &up.url());
     for _ in 0..8 {
         assert_eq!(Client::tcp(program.addr).ask(get("/small")).body, b"small");
     }
@@ -276,6 +276,31 @@ fn neither_a_slow_reader_nor_a_slow_upstream_makes_the_gateway_hold_their_bytes(
     }
     drop(readers);
     program.comes_to_rest();
+}
+
+#[test]
+fn stalled_readers_do_not_take_the_receive_buffers_of_everybody_else() {
+    // Answers without end, until nobody is there to send to.
+    let up = Upstream::new(|seen, _| {
+        if seen.target == "/small" {
+            return Reply::Bytes(ok("small"));
+        }
+        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {DOWNLOAD}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + DOWNLOAD, b'd');
+        Reply::Bytes(answer)
+    });
+    let gate = Gate::new(1, &format!("[server]\nreceive_buffers = 64\n{ROUTE}"), &up.url());
+    let mut readers: Vec<Client> = (0..32).map(|_| gate.client()).collect();
+    for reader in &mut readers {
+        reader.send(get("/endless"));
+    }
+    eventually("all are sent something", || up.count() == 32);
+    settles(|| gate.metric("headrace_request_duration_seconds_count", &[]) as u64 + up.count() as u64);
+    for _ in 0..20 {
+        assert_eq!(gate.client().ask(get("/small")).body, b"small");
+    }
+    drop(readers);
+    gate.comes_to_rest();
 }
 
 /// More than the kernel's buffers of two connections hold.
