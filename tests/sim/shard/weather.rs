@@ -29,7 +29,7 @@ pub(crate) struct Weather {
 }
 
 /// How clients behave: chances per request or per connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Habits {
     /// Weights of the kinds of requests, in the order of `Kind`.
     pub(crate) kinds: [u64; 5],
@@ -46,7 +46,7 @@ pub(crate) struct Habits {
 }
 
 /// What upstreams do: chances per call or per connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct UpstreamWeather {
     pub(crate) cost_us: u64,
     pub(crate) overloaded: f64,
@@ -150,9 +150,9 @@ impl UpstreamWeather {
             error: harmful(0.25, &[0.03, 0.2]),
             dies: harmful(0.25, &[0.03, 0.15]),
             dies_mid: harmful(0.25, &[0.03, 0.15]),
-            wrong: harmful(0.2, &[0.05, 0.3]),
+            wrong: harmful(0.3, &[0.1, 0.4]),
             silent: harmful(0.2, &[0.02, 0.1]),
-            early: harmful(0.2, &[0.2]),
+            early: harmful(0.3, &[0.2, 0.5]),
             closes,
             idle_close,
             interim,
