@@ -139,6 +139,7 @@ const SOMETIMES: &[&str] = &[
     "lane went solo",
     "coalesced again",
     "answered early",
+    "100 Continue",
     "429",
     "500",
     "502",
