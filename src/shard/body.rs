@@ -61,8 +61,9 @@ impl RequestBody {
 
     /// What is left is known to be little enough to be read away.
     pub(super) fn is_short(&self) -> bool {
-        // A client that was not told to continue may send its body or not: the connection cannot be read on.
-        !self.expects_continue && self.decoder.remaining().is_some_and(|left| left <= limits::DRAIN_BODY_BYTES_MAX)
+        // A client that was not told to continue may send its body or not: the connection cannot be read on. Unless it did.
+        let may_come = !self.expects_continue || self.is_done();
+        may_come && self.decoder.remaining().is_some_and(|left| left <= limits::DRAIN_BODY_BYTES_MAX)
     }
 
     /// The whole body, when all of it has arrived behind the head already and it was sent with its length.

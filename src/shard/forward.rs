@@ -174,7 +174,8 @@ async fn stream_up(
         Either::First(Ok(())) => Ok(()),
         Either::First(Err(stop)) => Err(stop),
         Either::Second(Ok(())) => {
-            request.keep_alive = false;
+            // The last bytes may have been sent and answered before we hear that they were sent: the client's side is clean then.
+            request.keep_alive &= request.body.is_done();
             incoming.head.keep_alive = false;
             Ok(())
         }

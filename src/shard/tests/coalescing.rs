@@ -168,6 +168,17 @@ fn a_call_that_is_aborted_because_nobody_waits_counts_as_cancelled() {
 }
 
 #[test]
+fn a_body_that_did_not_wait_for_its_100_leaves_the_connection_open() {
+    let world = World::new(MODEL, |seen, _| Reply::Bytes(embeddings(seen)));
+    let body = "{\"model\":\"m\",\"input\":\"abc\"}";
+    let head = "POST /v1/embeddings HTTP/1.1\r\nhost: gate\r\nx-headrace-coalesce: never\r\nexpect: 100-continue\r\n";
+    let first = format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let answers = world.transcript(&(first + &ask("second")));
+    assert!(answers.contains("\"embedding\":[3,3]"), "{answers}");
+    assert!(answers.contains("\"embedding\":[6,6]"), "what was sent ahead is lost: {answers}");
+}
+
+#[test]
 fn x_headrace_coalesce_never_opts_out() {
     let world = World::new(MODEL, |seen, _| Reply::Bytes(embeddings(seen)));
     let request = ask("abc").replace("host: gate\r\n", "host: gate\r\nx-headrace-coalesce: never\r\n");

@@ -133,7 +133,15 @@ impl Client {
 
     /// Reads one answer; whether the connection goes on.
     async fn answer(&mut self, reader: &mut Reader, request: &Request) -> Result<bool, Cut> {
-        let head = reader.head().await?;
+        if self.rng.chance(self.ctx.weather.habits.slow) {
+            let pause = Duration::from_micros(self.rng.below(10_000));
+            self.rt.sleep_until(self.rt.now() + pause).await;
+        }
+        let mut head = reader.head().await?;
+        if request.expects && head.status()? == 100 {
+            self.ctx.book.borrow_mut().seen.note("100 Continue");
+            head = reader.head().await?;
+        }
         let status = head.status()?;
         let otherwise = if request.http10 { Framing::UntilClose } else { Framing::Length(0) };
         let framing = head.framing(otherwise)?;
@@ -157,12 +165,7 @@ impl Client {
     /// Half a head, or none at all, or what no parser may take.
     async fn talk_nonsense(&mut self) {
         let Some(socket) = self.connect().await else { return };
-        let text: &[u8] = self.rng.pick(&[
-            b"GET / HT".as_slice(),
-            b"GET /plain HTTP/1.1\r\nhost: g\r\nx-a",
-            b"GET\0/ HTTP/1.1\r\n\r\n",
-            b"\x16\x03\x01hello\r\n\r\n",
-        ]);
+        let text = self.rng.pick(NONSENSE);
         self.ctx.book.borrow_mut().nonsense += 1;
         socket.start_send(text);
         let mut reader = Reader::new(socket);
@@ -179,6 +182,14 @@ impl Client {
         }
     }
 }
+
+const NONSENSE: &[&[u8]] = &[
+    b"GET / HT",
+    b"GET /plain HTTP/1.1\r\nhost: g\r\nx-a",
+    b"GET\0/ HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01hello\r\n\r\n",
+    b"POST /v1/embeddings HTTP/1.1\r\nhost: g\r\ncontent-length: 90\r\n\r\n{\"model\"",
+];
 
 async fn refusal(reader: &mut Reader) -> Result<(u16, Vec<u8>), Cut> {
     let head = reader.head().await?;

@@ -35,12 +35,25 @@ const BUGS: [Bug; 5] = [Bug::WrongTicket, Bug::MuteBell, Bug::LoseCompletion, Bu
 #[test]
 fn bugs_planted_around_the_shard_are_caught() {
     for bug in BUGS {
-        let caught = (0..DRILLS).find(|seed| {
-            let result = catch_unwind(AssertUnwindSafe(|| run(*seed, Some(bug)).problems));
-            result.map_or(true, |problems| !problems.is_empty())
+        let caught = (0..DRILLS).find_map(|seed| {
+            let problems = catch_unwind(AssertUnwindSafe(|| run(seed, Some(bug)).problems)).unwrap_or_default();
+            problems.into_iter().find(|problem| told_by(bug).iter().any(|told| problem.contains(told))).map(|problem| (seed, problem))
         });
-        let caught = caught.unwrap_or_else(|| panic!("{bug:?} went unnoticed in {DRILLS} seeds"));
-        println!("{bug:?} was caught with seed {caught}");
+        let (seed, problem) = caught.unwrap_or_else(|| panic!("{bug:?} went unnoticed in {DRILLS} seeds"));
+        println!("{bug:?} was caught with seed {seed}: {problem:.200}");
+    }
+}
+
+/// The audit's complaints that show a bug for what it is.
+fn told_by(bug: Bug) -> &'static [&'static str] {
+    match bug {
+        Bug::WrongTicket => &["quotes request"],
+        Bug::MuteBell => &["a message lies beside shard"],
+        Bug::LoseCompletion => {
+            &["waited for ever", "never ended", "no end", "keeps sockets", "operations in flight", "though nothing broke"]
+        }
+        Bug::SwapLeases => &["got an answer for another", "quotes request", "with another body", "went up"],
+        Bug::StaleAnswers => &["quotes request", "is not its own", "instead of its"],
     }
 }
 

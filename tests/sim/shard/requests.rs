@@ -28,6 +28,7 @@ pub(crate) struct Request {
     pub(crate) authorization: Option<String>,
     pub(crate) poisoned: bool,
     pub(crate) http10: bool,
+    pub(crate) expects: bool,
     pub(crate) path: String,
     pub(crate) body: Vec<u8>,
     pub(crate) wire: Vec<u8>,
@@ -53,6 +54,7 @@ impl Request {
             authorization: rng.chance(habits.authorization).then(|| format!("Bearer k{}", rng.below(2))),
             poisoned: false,
             http10: is_last && rng.chance(habits.http10),
+            expects: false,
             path: String::new(),
             body: Vec::new(),
             wire: Vec::new(),
@@ -63,6 +65,7 @@ impl Request {
             Kind::Get => request.path = format!("/plain/{}", nonce(id)),
             Kind::Models => "/v1/models".clone_into(&mut request.path),
         }
+        request.expects = !request.http10 && !request.body.is_empty() && rng.chance(habits.expects);
         request.write(rng);
         request
     }
@@ -95,6 +98,9 @@ impl Request {
         }
         if self.kind == Kind::Never {
             head += "x-headrace-coalesce: never\r\n";
+        }
+        if self.expects {
+            head += "expect: 100-continue\r\n";
         }
         let mut body = self.body.clone();
         if method == "GET" {

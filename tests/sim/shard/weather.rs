@@ -29,7 +29,7 @@ pub(crate) struct Weather {
 }
 
 /// How clients behave: chances per request or per connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Habits {
     /// Weights of the kinds of requests, in the order of `Kind`.
     pub(crate) kinds: [u64; 5],
@@ -43,10 +43,14 @@ pub(crate) struct Habits {
     pub(crate) http10: f64,
     pub(crate) pieces: f64,
     pub(crate) authorization: f64,
+    /// Asks for 100 Continue (and sends its body all the same).
+    pub(crate) expects: f64,
+    /// Reads its answer late.
+    pub(crate) slow: f64,
 }
 
 /// What upstreams do: chances per call or per connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct UpstreamWeather {
     pub(crate) cost_us: u64,
     pub(crate) overloaded: f64,
@@ -120,6 +124,7 @@ impl Habits {
         let nonsense = if gentle { 0.0 } else { sometimes(0.4, &[0.1]) };
         let (http10, pieces) = (sometimes(0.3, &[0.1, 0.3]), sometimes(0.5, &[0.2, 0.8]));
         let authorization = sometimes(0.3, &[0.5]);
+        let (expects, slow) = (sometimes(0.2, &[0.3]), sometimes(0.3, &[0.3]));
         Habits {
             kinds: rng.pick(&[[10, 1, 1, 1, 1], [10, 3, 4, 4, 1], [1, 0, 0, 0, 0], [1, 1, 5, 5, 1], [6, 6, 1, 1, 0]]),
             bursts_max: rng.between(1, 4),
@@ -132,6 +137,8 @@ impl Habits {
             http10,
             pieces,
             authorization,
+            expects,
+            slow,
         }
     }
 }
@@ -150,9 +157,9 @@ impl UpstreamWeather {
             error: harmful(0.25, &[0.03, 0.2]),
             dies: harmful(0.25, &[0.03, 0.15]),
             dies_mid: harmful(0.25, &[0.03, 0.15]),
-            wrong: harmful(0.2, &[0.05, 0.3]),
+            wrong: harmful(0.3, &[0.1, 0.4]),
             silent: harmful(0.2, &[0.02, 0.1]),
-            early: harmful(0.2, &[0.2]),
+            early: harmful(0.3, &[0.2, 0.5]),
             closes,
             idle_close,
             interim,

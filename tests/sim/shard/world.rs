@@ -61,8 +61,8 @@ impl Ring for MeshBell {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, planted: Option<Bug>) -> World {
-        let weather = Rc::new(Weather::new(seed));
+    pub(crate) fn new(seed: u64, weather: Weather, planted: Option<Bug>) -> World {
+        let weather = Rc::new(weather);
         let kernel = SimKernel::new(seed, weather.faults.clone());
         let book = Rc::new(RefCell::new(Book::new((*weather).clone())));
         let ctx = Ctx { kernel: kernel.clone(), book, weather, planted };
