@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{BufRingEntry, BufferPool, Held, Lease, PAGE, Place};
+use super::{BufRingEntry, BufferPool, Lease, PAGE};
 
 fn fill(pool: &BufferPool, byte: u8, len: usize) -> Option<Lease> {
     let lease = pool.fill(|buffer| {
@@ -30,25 +30,6 @@ fn a_lease_shows_what_was_written_and_goes_back_once() {
     let (a, b) = (fill(&pool, 1, 64).unwrap(), fill(&pool, 2, 64).unwrap());
     assert!(fill(&pool, 3, 1).is_none());
     assert_eq!((&*a, &*b), (&[1; 64][..], &[2; 64][..]), "two leases never share bytes");
-}
-
-#[test]
-fn a_detached_lease_keeps_its_bytes_and_gives_its_buffer_back() {
-    let pool = BufferPool::new(1, 16).unwrap();
-    let mut lease = fill(&pool, 7, 10).unwrap();
-    lease.advance(1);
-    lease.truncate(5);
-    let mut detached = lease.detach();
-    assert_eq!((&*detached, pool.leased()), (&[7; 5][..], 0));
-    // The buffer's next tenant does not show through.
-    let other = fill(&pool, 9, 16).unwrap();
-    detached.advance(2);
-    assert_eq!(&*detached, &[7; 3]);
-    let again = detached.detach();
-    assert_eq!((&*again, pool.leased()), (&[7; 3][..], 1));
-    drop(again);
-    drop(other);
-    assert_eq!(pool.leased(), 0);
 }
 
 #[test]
