@@ -24,8 +24,8 @@ const REQUESTS: usize = 25;
 #[test]
 fn two_shards_fill_batches_together_as_one_would() {
     let means: Vec<f64> = [1, 2].into_iter().map(mean_batch).collect();
-    // A batch per shard would be half as full.
-    assert!(means[1] > means[0] * 0.9, "one shard: {} items a batch, two: {}", means[0], means[1]);
+    // A batch per shard would be half as full. When quiet the two are equal; a busy machine keeps threads from coming back in time.
+    assert!(means[1] > means[0] * 0.7, "one shard: {} items a batch, two: {}", means[0], means[1]);
 }
 
 /// Runs the same load on so many shards and checks every answer.
