@@ -117,13 +117,14 @@ async fn call_once(
     let config = snapshot.config.upstream(plan.upstream);
     let authority = &config.endpoints[call.endpoint as usize].authority;
     channel.start_send(message(shard, &plan.rendered, authority, &plan.body));
-    if let ForwardBody::Streamed = plan.body {
-        stream_up(shard, connection, request, &mut channel, by).await?;
-    }
+    let is_headed = match plan.body {
+        ForwardBody::Streamed => stream_up(shard, connection, request, &mut channel, by).await?,
+        ForwardBody::Small(_) | ForwardBody::Held(_) => false,
+    };
     let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
     let Connection { socket, input, .. } = &mut *connection;
     let began = shard.rt.now();
-    let headed = if channel.incoming.head.head_len > 0 {
+    let headed = if is_headed {
         Ok(())
     } else {
         let head = channel.incoming.read_head(&shard.rt, &channel.socket, request.method, first_byte_by);
@@ -160,24 +161,25 @@ fn give_back(shard: &Shard, plan: ForwardPlan) {
 }
 
 /// Passes the client's body on as it comes, until it is over or the server answers before: then the rest is not wanted, and
-/// neither connection can be used again.
+/// neither connection can be used again. True when the answer's head was read. (The head that lies in `channel` says nothing about
+/// that: it may be an interim answer's.)
 async fn stream_up(
     shard: &Shard,
     connection: &mut Connection,
     request: &mut Request,
     channel: &mut Channel,
     by: Instant,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
     let method = request.method;
     let Channel { socket, incoming } = channel;
     match race(pump(shard, connection, &mut request.body, socket), incoming.read_head(&shard.rt, socket, method, by)).await {
-        Either::First(Ok(())) => Ok(()),
+        Either::First(Ok(())) => Ok(false),
         Either::First(Err(stop)) => Err(stop),
         Either::Second(Ok(())) => {
             // The last bytes may have been sent and answered before we hear that they were sent: the client's side is clean then.
             request.keep_alive &= request.body.is_done();
             incoming.head.keep_alive = false;
-            Ok(())
+            Ok(true)
         }
         Either::Second(Err(error)) => Err(Stop::Upstream(error)),
     }

@@ -82,6 +82,9 @@ impl Served {
             self.linger(reader).await;
             return Ok(false);
         }
+        if self.rng.chance(weather.interim) {
+            reader.socket.start_send(b"HTTP/1.1 103 Early Hints\r\nlink: </y>\r\n\r\n".as_slice());
+        }
         let body = reader.body(head.framing(Framing::Length(0))?).await?;
         let reply = if is_model { self.embed(head, &body) } else { self.plain(&path, &body) };
         let Some(reply) = reply else { return Ok(false) };

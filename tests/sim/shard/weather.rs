@@ -80,6 +80,12 @@ impl Weather {
         let mut next_config = config.clone();
         change(&mut next_config, &mut rng);
         let ms = Duration::from_millis;
+        let habits = Habits::new(&mut rng, gentle);
+        let mut upstream = UpstreamWeather::new(&mut rng, gentle);
+        if habits.kinds[2] > 0 && gentle {
+            // A body that is streamed up is not held: on a connection that the upstream closed meanwhile it cannot go again.
+            upstream.idle_close = 0.0;
+        }
         let reload = rng.chance(0.4).then(|| (ms(rng.between(1, 60)), Duration::from_micros(rng.below(8000))));
         let drain = (!gentle && rng.chance(0.4)).then(|| ms(rng.between(2, 120)));
         Weather {
@@ -91,10 +97,10 @@ impl Weather {
             inbox_slots: if gentle { 1024 } else { rng.pick(&[2, 4, 64]) },
             clients: rng.between(4, 22),
             arrival_us: rng.pick(&[1000, 20_000, 80_000]),
-            habits: Habits::new(&mut rng, gentle),
+            habits,
             reload,
             drain,
-            upstream: UpstreamWeather::new(&mut rng, gentle),
+            upstream,
         }
     }
 
