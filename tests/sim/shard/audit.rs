@@ -207,11 +207,12 @@ impl Book {
         let Entry { request, end, sightings } = entry;
         let id = request.id;
         self.ensure(*end != End::Waits, || format!("request {id} never ended"));
-        // The stale-pool rule: a pooled connection that ended before a byte of an answer came allows one more try.
+        // The stale-pool rule: a pooled connection that ended before a byte of an answer came allows one more try, on a fresh one (which
+        // may be read first).
         let allowed = match request.kind {
             Kind::Coalesced => COALESCED_TRIES_MAX,
             Kind::Get => 3,
-            Kind::Never | Kind::Post if sightings.first() == Some(&true) => 2,
+            Kind::Never | Kind::Post if sightings.contains(&true) => 2,
             Kind::Never | Kind::Post => 1,
             Kind::Models => 0,
         };

@@ -13,7 +13,7 @@ use headrace::metrics::{Registry, ShardMetrics};
 use headrace::policy::Router;
 use headrace::runtime::Rt;
 use headrace::runtime::driver::sim::{Fault, Faults, SimKernel};
-use headrace::runtime::simulation::{Bounds, MemberId, Simulation, Stuck};
+use headrace::runtime::simulation::{Bounds, MemberId, Simulation};
 use headrace::shard::{Message, Shard, ShardSeed, ShardSnapshot};
 use headrace::sys::net::Address;
 use headrace::sys::{BufferPool, Instant, SimBell};
@@ -154,7 +154,6 @@ impl World {
         });
         match (result, lost) {
             (_, Some(shard)) => Err(format!("a message lies beside shard {shard}, which sleeps")),
-            (Err(stuck @ Stuck::Deadlock(_)), _) => Err(stuck.to_string()),
             (Err(stuck), _) => Err(stuck.to_string()),
             (Ok(()), None) => Ok(()),
         }
