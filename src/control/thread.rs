@@ -199,6 +199,7 @@ fn settle(plan: &Plan, driver: Box<dyn Driver>, epoll: bool, listeners: Vec<Owne
     };
     let rt = Rt::new(driver, Clock::from(plan.clock.clone()));
     rt.set_spin(plan.spin);
+    rt.contain_panics();
     let listeners = listeners.into_iter().map(|socket| rt.adopt_listener(socket)).collect::<io::Result<Vec<_>>>()?;
     Ok((rt, listeners))
 }

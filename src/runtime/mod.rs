@@ -92,6 +92,7 @@ pub struct RuntimeStats {
     pub sockets: SocketCounts,
     pub turns: u64,
     pub tasks: u32,
+    pub panics: u64,
     pub timers: u32,
     pub open_sockets: u32,
     pub leased_buffers: u32,
@@ -131,6 +132,12 @@ impl Rt {
     /// Starts a task; it runs later in this turn.
     pub fn spawn(&self, work: impl Future<Output = ()> + 'static) -> TaskId {
         self.0.tasks.spawn(work)
+    }
+
+    /// From now on a task that panics ends alone (its sockets close, the panic is printed and counted) and the others go on.
+    /// Without this a panic ends the thread, which is what a test wants.
+    pub fn contain_panics(&self) {
+        self.0.tasks.contain_panics();
     }
 
     /// Lets a task be polled again.
@@ -271,6 +278,7 @@ impl Rt {
             sockets: sockets.counts,
             turns: self.0.turns.get(),
             tasks: self.0.tasks.live(),
+            panics: self.0.tasks.panics(),
             timers: self.0.timers.borrow().len(),
             open_sockets: u32::try_from(sockets.streams.len()).unwrap_or(u32::MAX),
             leased_buffers: driver.pool().leased(),

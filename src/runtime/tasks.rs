@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -27,6 +28,9 @@ pub(crate) struct Tasks {
     ready: RefCell<VecDeque<TaskId>>,
     current: Cell<Option<TaskId>>,
     live: Cell<u32>,
+    /// A task that panics ends alone, instead of the thread.
+    contains_panics: Cell<bool>,
+    panics: Cell<u64>,
 }
 
 struct Task {
@@ -112,7 +116,7 @@ impl Tasks {
         };
         let Some(mut work) = work else { return };
         let outer = self.current.replace(Some(id));
-        let done = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(());
+        let done = self.poll_work(&mut work);
         self.current.set(outer);
         let over = done || self.table.borrow().get(id.index as usize).is_none_or(|task| task.aborted);
         if over {
@@ -122,6 +126,28 @@ impl Tasks {
         if let Some(task) = self.table.borrow_mut().get_mut(id.index as usize) {
             task.work = Some(work);
         }
+    }
+
+    /// True when the work is over. What a panic leaves behind is dropped with the future; guards put shared state right.
+    fn poll_work(&self, work: &mut Work) -> bool {
+        let mut poll = || work.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(());
+        if !self.contains_panics.get() {
+            return poll();
+        }
+        // Sound: the future is never polled again, and everything it shares lies in cells that stay borrowable.
+        catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|_| {
+            self.panics.set(self.panics.get() + 1);
+            true
+        })
+    }
+
+    pub(crate) fn contain_panics(&self) {
+        self.contains_panics.set(true);
+    }
+
+    /// Tasks that ended in a panic.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.get()
     }
 
     fn retire(&self, id: TaskId) {

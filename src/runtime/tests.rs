@@ -247,3 +247,24 @@ fn a_shut_down_waits_for_a_listener_whose_accept_ends_late() {
     rt.shut_down();
     assert_eq!(kernel.audit(), [""; 0]);
 }
+
+#[test]
+fn a_task_that_panics_ends_alone_where_panics_are_contained() {
+    for rt in runtimes() {
+        rt.contain_panics();
+        let (listener, rt2) = (rt.listen(&loopback(), 1).unwrap(), rt.clone());
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        rt.spawn(async move {
+            let _socket = listener.accept().await.unwrap();
+            panic!("planted: this text in the output of the tests is meant");
+        });
+        let ended = rt.block_on(async move {
+            let socket = rt2.connect(&address).await.unwrap();
+            let end = socket.recv().await;
+            end.is_ok_and(|lease| lease.is_none())
+        });
+        assert!(ended.unwrap(), "its socket was closed: {}", rt.driver_name());
+        assert_eq!((rt.stats().panics, rt.stats().tasks), (1, 0), "{}", rt.driver_name());
+        rt.shut_down();
+    }
+}

@@ -57,7 +57,7 @@ pub(super) struct Answered {
 /// One request with its response.
 pub(super) async fn exchange(shard: &Rc<Shard>, connection: &mut Connection) -> After {
     let snapshot = shard.snapshot();
-    snapshot.metrics.exchange_begun();
+    let _begun = Begun::exchange(&snapshot);
     connection.requests += 1;
     let mut request = Request::begin(shard, connection);
     let result = answered(shard, &snapshot, connection, &mut request).await;
@@ -71,8 +71,23 @@ pub(super) async fn exchange(shard: &Rc<Shard>, connection: &mut Connection) -> 
     };
     snapshot.metrics.request(request.target, status);
     snapshot.metrics.phase(Phase::Exchange, nanos(shard.rt.now().since(request.began)));
-    snapshot.metrics.exchange_ended();
     after
+}
+
+/// Counts an exchange as in flight, however it ends.
+struct Begun<'a>(&'a Snapshot);
+
+impl<'a> Begun<'a> {
+    fn exchange(snapshot: &'a Snapshot) -> Begun<'a> {
+        snapshot.metrics.exchange_begun();
+        Begun(snapshot)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.exchange_ended();
+    }
 }
 
 async fn answered(

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::snapshot::Snapshot;
 use super::upstream::{CallError, Channel, InFlight, outcome_of};
 use super::{Message, Shard};
-use crate::batch::{self, Answer, Call, CallBody, CallOutcome, Event, Job, LeaveReason, Outcome, Ticket};
+use crate::batch::{self, Answer, Call, CallBody, CallId, CallOutcome, Event, Job, LeaveReason, Outcome, Ticket};
 use crate::http::{BodyDecoder, Field, Known, Method, write_end_to_end_fields};
 use crate::mesh::ShardId;
 use crate::metrics::{BatchReason, UpstreamOutcome};
@@ -69,7 +69,8 @@ impl Shard {
         }
         while let Some(id) = next(&self.home, batch::Home::poll_abort) {
             moved = true;
-            if let Some(task) = self.calls.borrow_mut().remove(&id) {
+            let task = self.calls.borrow_mut().remove(&id);
+            if let Some(task) = task {
                 self.rt.abort(task);
             }
         }
@@ -92,9 +93,8 @@ impl Shard {
         };
         let shard = Rc::clone(self);
         let task = self.rt.spawn(async move {
-            let outcome = run_call(&shard, &snapshot, call).await;
-            shard.calls.borrow_mut().remove(&id);
-            shard.home.borrow_mut().handle_outcome(id, outcome, shard.rt.now());
+            let mut begun = BegunCall { shard: &shard, id, outcome: None };
+            begun.outcome = Some(run_call(&shard, &snapshot, call).await);
         });
         self.calls.borrow_mut().insert(id, task);
     }
@@ -120,6 +120,22 @@ impl Shard {
             Event::LanesFull => self.current.borrow().metrics.shed(crate::metrics::ShedReason::LanesFull),
             Event::Poisoned { .. } | Event::LearnedItems { .. } | Event::CancelledQueued | Event::CancelledSent | Event::Stale => {}
         }
+    }
+}
+
+/// A call that tells its home how it ended, however that was: a task that panics must not leave its lane waiting for ever. (After
+/// an abort the home takes no notice.)
+struct BegunCall<'a> {
+    shard: &'a Shard,
+    id: CallId,
+    outcome: Option<CallOutcome>,
+}
+
+impl Drop for BegunCall<'_> {
+    fn drop(&mut self) {
+        self.shard.calls.borrow_mut().remove(&self.id);
+        let outcome = self.outcome.take().unwrap_or(CallOutcome::Broken);
+        self.shard.home.borrow_mut().handle_outcome(self.id, outcome, self.shard.rt.now());
     }
 }
 
