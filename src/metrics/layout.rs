@@ -62,7 +62,7 @@ impl Section {
 }
 
 /// Counters of the core block that are one number per shard.
-pub(super) const SHARD_NUMBERS: [Metric; 14] = [
+pub(super) const SHARD_NUMBERS: [Metric; 15] = [
     Metric::ExchangesInFlight,
     Metric::Lanes,
     Metric::QueuedItems,
@@ -75,6 +75,7 @@ pub(super) const SHARD_NUMBERS: [Metric; 14] = [
     Metric::RingEnobufs,
     Metric::RingCqOverflows,
     Metric::StaleCompletions,
+    Metric::TaskPanics,
     Metric::DoorbellsRung,
     Metric::CrossShardJobs,
 ];

@@ -99,6 +99,8 @@ metrics! {
         "Times the completion queue overflowed";
     StaleCompletions Counter "headrace_stale_completions_total" ["shard"]
         "Completions of operations that were given up before";
+    TaskPanics Counter "headrace_task_panics_total" ["shard"]
+        "Connections and calls that ended in a panic, alone; each is a bug to report";
     DoorbellsRung Counter "headrace_doorbells_rung_total" ["shard"]
         "Sleeping shards this shard woke";
     CrossShardJobs Counter "headrace_cross_shard_jobs_total" ["shard"]

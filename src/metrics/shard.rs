@@ -30,6 +30,7 @@ pub struct RingStats {
     pub enobufs: u64,
     pub cq_overflows: u64,
     pub stale_completions: u64,
+    pub task_panics: u64,
 }
 
 impl ShardMetrics {
@@ -155,6 +156,7 @@ impl ShardMetrics {
         self.core.set(const { shard_number(Metric::RingEnobufs) }, totals.enobufs);
         self.core.set(const { shard_number(Metric::RingCqOverflows) }, totals.cq_overflows);
         self.core.set(const { shard_number(Metric::StaleCompletions) }, totals.stale_completions);
+        self.core.set(const { shard_number(Metric::TaskPanics) }, totals.task_panics);
     }
 
     /// A flush rang this many peers.

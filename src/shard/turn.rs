@@ -179,6 +179,7 @@ impl Shard {
             enobufs: stats.sockets.starvations,
             cq_overflows: stats.ring.cq_overflows,
             stale_completions: stats.ring.stale,
+            task_panics: stats.panics,
         });
     }
 }

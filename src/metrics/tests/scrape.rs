@@ -52,7 +52,7 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.lanes(2);
     metrics.queued_items(7);
     metrics.tickets(3);
-    metrics.ring_stats(&RingStats { turns: 10, enters: 9, enobufs: 8, cq_overflows: 7, stale_completions: 6 });
+    metrics.ring_stats(&RingStats { turns: 10, enters: 9, enobufs: 8, cq_overflows: 7, stale_completions: 6, task_panics: 5 });
     metrics.doorbells_rung(2);
     metrics.cross_shard_job();
 }
@@ -92,6 +92,7 @@ fn every_method_counts_where_it_says() {
         ("headrace_ring_enobufs_total", "shard=0", 8.0),
         ("headrace_ring_cq_overflows_total", "shard=0", 7.0),
         ("headrace_stale_completions_total", "shard=0", 6.0),
+        ("headrace_task_panics_total", "shard=0", 5.0),
         ("headrace_doorbells_rung_total", "shard=0", 2.0),
         ("headrace_cross_shard_jobs_total", "shard=0", 1.0),
         ("headrace_endpoint_unhealthy", "upstream=gpu0,endpoint=10.0.0.1:8000", 0.0),
