@@ -136,10 +136,13 @@ async fn model_call(
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
     // A body may end long after a reload, when the lane's home has let go of the configuration it began under.
     let current = snapshot.generation == shard.current.borrow().generation;
-    let alone = never || !current || request.has_query || request.method != Method::Post;
+    // A merged call carries one credential, `authorization`; a key that travels in another field must not be left out of it.
+    let forwards = snapshot.config.upstream(upstream).forward_authorization;
+    let keyed = forwards && connection.head.field(Known::ApiKey).is_some();
+    let alone = never || keyed || !current || request.has_query || request.method != Method::Post;
     match embeddings {
         Some(embeddings) if !alone && may_coalesce(snapshot, model, operation) => {
-            let credential = if snapshot.config.upstream(upstream).forward_authorization { credential } else { Bytes::new() };
+            let credential = if forwards { credential } else { Bytes::new() };
             Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body, credential }))
         }
         _ => Ok(Plan::Forward(ForwardPlan { upstream, rendered, body: ForwardBody::from_whole(body) })),

@@ -195,3 +195,35 @@ fn a_compressed_body_is_passed_on_untouched_where_every_model_goes_one_way() {
     assert_eq!(world.seen.borrow()[0].body, b"not JSON");
     assert!(world.seen.borrow()[0].head.contains("content-encoding: gzip\r\n"));
 }
+
+/// A merged call carries one credential, `authorization`, which is part of the lane key; another kind of key would be left out of
+/// it, or worse, be somebody else's.
+#[test]
+fn requests_with_an_api_key_that_travels_upstream_are_never_merged() {
+    let config = MODEL.replace("endpoints = [\"$UP\"]", "endpoints = [\"$UP\"]\nforward_authorization = true");
+    let world = World::new(&config, |seen, _| Reply::After(Duration::from_millis(20), embeddings(seen)));
+    let done = Rc::new(Cell::new(0));
+    for n in 0..8 {
+        let (rt, address, done) = (world.rt.clone(), world.address.clone(), Rc::clone(&done));
+        world.rt.spawn(async move {
+            let socket = rt.connect(&address).await.unwrap();
+            let request = ask("abc").replace("host:", &format!("x-api-key: key-{n}\r\nhost:"));
+            socket.send(request.into_bytes()).await.unwrap();
+            let answer = String::from_utf8(read_to_end(&socket).await).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            done.set(done.get() + 1);
+        });
+    }
+    let rt = world.rt.clone();
+    world.run(async move {
+        while done.get() < 8 {
+            rt.sleep_until(rt.now() + Duration::from_millis(1)).await;
+        }
+    });
+    let seen = world.seen.borrow();
+    assert_eq!(seen.len(), 8, "each its own call");
+    for n in 0..8 {
+        let with_key = seen.iter().filter(|seen| seen.head.contains(&format!("x-api-key: key-{n}\r\n")));
+        assert_eq!(with_key.count(), 1, "key {n} went up once");
+    }
+}
