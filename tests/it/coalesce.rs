@@ -23,9 +23,16 @@ const REQUESTS: usize = 25;
 
 #[test]
 fn two_shards_fill_batches_together_as_one_would() {
-    let means: Vec<f64> = [1, 2].into_iter().map(mean_batch).collect();
-    // A batch per shard would be half as full. When quiet the two are equal; a busy machine keeps threads from coming back in time.
-    assert!(means[1] > means[0] * 0.7, "one shard: {} items a batch, two: {}", means[0], means[1]);
+    // A batch per shard would be half as full. A busy machine keeps client threads from coming back in time, so a pair that is
+    // further apart than a tenth is measured again; the fault would show in every pair.
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        pairs.push((mean_batch(1), mean_batch(2)));
+        if pairs.iter().any(|(one, two)| *two > one * 0.9) {
+            return;
+        }
+    }
+    panic!("items a batch on one shard and on two: {pairs:?}");
 }
 
 /// Runs the same load on so many shards and checks every answer.
