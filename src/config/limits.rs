@@ -55,6 +55,8 @@ pub const RECEIVE_BUFFERS_MAX: u16 = 32_768;
 pub const RECEIVE_BUFFER_BYTES_MIN: u32 = 4 << 10;
 /// `server.receive_buffer`.
 pub const RECEIVE_BUFFER_BYTES_MAX: u32 = 1 << 20;
+/// Between two receive buffers, so that they do not all begin in the same sets of the processor's cache (`sys::stride`).
+pub const RECEIVE_BUFFER_GAP_BYTES: u64 = 192;
 /// `server.inbox_slots`, least.
 pub const INBOX_SLOTS_MIN: u32 = 64;
 /// `server.inbox_slots`.

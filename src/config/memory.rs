@@ -2,7 +2,8 @@
 //! load up to a bound, and the worst case, in which every client holds the largest body at once.
 
 use super::limits::{
-    CONNECTION_BYTES, EXCHANGE_BYTES, INBOX_SLOT_BYTES, JOB_BYTES, LANE_BYTES, LANES_MAX, POOLED_CONNECTION_BYTES, SHARD_BYTES,
+    CONNECTION_BYTES, EXCHANGE_BYTES, INBOX_SLOT_BYTES, JOB_BYTES, LANE_BYTES, LANES_MAX, POOLED_CONNECTION_BYTES,
+    RECEIVE_BUFFER_GAP_BYTES, SHARD_BYTES,
 };
 use super::{BatchingMode, Config};
 
@@ -59,7 +60,7 @@ pub fn memory(config: &Config, shards: u32) -> Memory {
             MemoryKind::Standing,
             "receive buffers (server.receive_buffers x receive_buffer)",
             shards * u64::from(server.receive_buffers),
-            u64::from(server.receive_buffer_bytes),
+            u64::from(server.receive_buffer_bytes) + RECEIVE_BUFFER_GAP_BYTES,
         ),
         line(MemoryKind::Standing, "inboxes (server.inbox_slots)", shards * u64::from(server.inbox_slots), INBOX_SLOT_BYTES),
         line(MemoryKind::Load, "connections (server.max_connections)", connections, CONNECTION_BYTES),

@@ -296,7 +296,7 @@ fn the_memory_sum_adds_up() {
     assert_eq!(sum.load_bytes, sum.standing_bytes + of(MemoryKind::Load));
     assert_eq!(sum.worst_bytes, sum.load_bytes + of(MemoryKind::Worst));
     let line = |what: &str| sum.lines.iter().find(|line| line.what.starts_with(what)).unwrap().total_bytes;
-    assert_eq!(line("receive buffers"), 2 * 1024 * 8192);
+    assert_eq!(line("receive buffers"), 2 * 1024 * crate::sys::stride(8192) as u64);
     assert_eq!(line("held request bodies"), 2 * (256 << 20));
     assert_eq!(line("pooled connections"), 2 * 256 * limits::POOLED_CONNECTION_BYTES);
     // P10: a thousand connections under load stay within 64 MiB, besides what stands.

@@ -2,10 +2,13 @@
 //! with two readings has none: it is refused.
 
 use super::head::{Field, Framing, HeadError, Method, Version, is_token_byte};
-use super::known::Known;
+use super::known::{Known, KnownSet};
 
 /// The framing of a request.
-pub(super) fn of_request(fields: &[Field], buffer: &[u8], version: Version) -> Result<Framing, HeadError> {
+pub(super) fn of_request(fields: &[Field], seen: KnownSet, buffer: &[u8], version: Version) -> Result<Framing, HeadError> {
+    if !seen.may_have(Known::ContentLength) && !seen.may_have(Known::TransferEncoding) {
+        return Ok(Framing::None);
+    }
     let mut framing = Framing::None;
     for field in fields {
         match (field.known, framing) {

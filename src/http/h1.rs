@@ -1,8 +1,8 @@
 //! Writes HTTP/1.1: what leaves is written from the parsed message with its own framing (rule 14), never copied lines. Nothing
 //! here allocates besides growing `out`. Which edits apply (trust, credentials, ids) is the caller's knowledge.
 
-use std::io::Write;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::head::{Field, Framing, Method, Version};
 use super::known::Known;
@@ -22,8 +22,8 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub struct RequestEdit<'a> {
     /// How the body will be sent, which need not be how it came. `UntilClose` does not exist for requests.
     pub framing: Framing,
-    /// The peer; `None` on a Unix socket.
-    pub client_addr: Option<IpAddr>,
+    /// The peer's address in its canonical text (an IPv4 one is never written as IPv6); empty on a Unix socket.
+    pub client_addr: &'a str,
     /// `http` or `https`: what the client spoke to us.
     pub proto: &'a str,
     /// The peer is a trusted proxy: its identity fields are kept and ours are added. Else they are removed and ours written.
@@ -47,6 +47,12 @@ pub struct ResponseEdit<'a> {
     pub client_version: Version,
     /// Lines of our own; a field of the same name from upstream is left out.
     pub extra: &'a [(&'a str, &'a [u8])],
+}
+
+/// A client's address for [`RequestEdit::client_addr`]: an IPv4 address that came through an IPv6 socket is written as IPv4.
+#[must_use]
+pub fn client_addr_text(addr: IpAddr) -> String {
+    addr.to_canonical().to_string()
 }
 
 /// How an upstream's body is sent on: a body that ends with its connection is chunked anew, so that a cut shows (rule 24);
@@ -76,22 +82,24 @@ pub fn write_request_line(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8], 
 /// rendered before its endpoint is known.
 pub fn write_request_fields(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8], edit: &RequestEdit<'_>) {
     let client_request_id = head.request_id(buffer).is_some();
+    let mut lines = Lines::new(buffer);
     for field in &head.fields {
         let keep = match field.known {
             known if known.is_hop_by_hop() => false,
             Known::Host | Known::Expect | Known::Headrace => false,
             Known::HeadraceCoalesce => !edit.strip_coalesce,
             // Ours joins theirs in one line below.
-            Known::XForwardedFor => edit.trust_forwarded && edit.client_addr.is_none(),
+            Known::XForwardedFor => edit.trust_forwarded && edit.client_addr.is_empty(),
             known if known.is_identity() => edit.trust_forwarded,
             known if known.is_credential() => edit.forward_authorization,
             Known::XRequestId => client_request_id,
             _ => true,
         };
         if keep {
-            push_field(out, field.name.of(buffer), field.value.of(buffer));
+            lines.push(out, field);
         }
     }
+    lines.finish(out);
     write_identity(out, head, buffer, edit);
     if !client_request_id && !edit.request_id.is_empty() {
         push_field(out, b"x-request-id", edit.request_id);
@@ -109,13 +117,14 @@ pub fn write_request_fields(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8]
 /// A response's head as it goes to the client.
 pub fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], edit: &ResponseEdit<'_>) {
     push_status_line(out, head.status, head.reason.of(buffer));
+    let mut lines = Lines::new(buffer);
     for field in &head.fields {
-        let name = field.name.of(buffer);
-        let replaced = || edit.extra.iter().any(|(extra, _)| extra.as_bytes().eq_ignore_ascii_case(name));
+        let replaced = || edit.extra.iter().any(|(extra, _)| extra.as_bytes().eq_ignore_ascii_case(field.name.of(buffer)));
         if goes_down(field) && !replaced() {
-            push_field(out, name, field.value.of(buffer));
+            lines.push(out, field);
         }
     }
+    lines.finish(out);
     for (name, value) in edit.extra {
         push_field(out, name.as_bytes(), value);
     }
@@ -141,8 +150,49 @@ pub fn write_response_head(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8]
 /// The fields of an answer that go further than one hop, as `name: value\r\n` lines: how an upstream's answer is carried
 /// across shards. Framing, hop-by-hop fields, those named in `Connection` and `x-headrace-*` stay behind.
 pub fn write_end_to_end_fields(out: &mut Vec<u8>, fields: &[Field], buffer: &[u8]) {
+    let mut lines = Lines::new(buffer);
     for field in fields.iter().filter(|field| goes_down(field)) {
-        push_field(out, field.name.of(buffer), field.value.of(buffer));
+        lines.push(out, field);
+    }
+    lines.finish(out);
+}
+
+/// Writes fields one after the other. Those that stand in the buffer just as they would be written, one behind the other, are copied in
+/// one piece: the bytes are the same, the copies fewer.
+struct Lines<'a> {
+    buffer: &'a [u8],
+    /// Lines that are still to be copied.
+    run: Range<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(buffer: &'a [u8]) -> Lines<'a> {
+        Lines { buffer, run: 0..0 }
+    }
+
+    fn push(&mut self, out: &mut Vec<u8>, field: &Field) {
+        let (start, end) = (field.name.range().start, field.value.end() + 2);
+        let clean = field.value.range().start == field.name.end() + 2
+            && self.buffer.get(field.name.end()..field.name.end() + 2) == Some(b": ")
+            && self.buffer.get(field.value.end()..end) == Some(b"\r\n");
+        if clean && self.run.end == start {
+            self.run.end = end;
+            return;
+        }
+        self.flush(out);
+        if clean {
+            self.run = start..end;
+        } else {
+            push_field(out, field.name.of(self.buffer), field.value.of(self.buffer));
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.buffer.get(std::mem::take(&mut self.run)).unwrap_or_default());
+    }
+
+    fn finish(mut self, out: &mut Vec<u8>) {
+        self.flush(out);
     }
 }
 
@@ -174,14 +224,13 @@ pub fn write_chunk_header(out: &mut Vec<u8>, len: usize) {
 /// Who the client is, in our words, behind what a trusted proxy said.
 fn write_identity(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8], edit: &RequestEdit<'_>) {
     let said = |known: Known| edit.trust_forwarded && head.field(known).is_some();
-    if let Some(addr) = edit.client_addr {
+    if !edit.client_addr.is_empty() {
         out.extend_from_slice(b"x-forwarded-for: ");
         for field in head.fields.iter().filter(|field| edit.trust_forwarded && field.known == Known::XForwardedFor) {
             out.extend_from_slice(field.value.of(buffer));
             out.extend_from_slice(b", ");
         }
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}", addr.to_canonical());
+        out.extend_from_slice(edit.client_addr.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     if !edit.proto.is_empty() && !said(Known::XForwardedProto) {

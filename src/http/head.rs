@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::known::Known;
+use super::known::{Known, KnownSet};
 use crate::sys::Span;
 
 /// A request method; its text, case kept, is in `RequestHead::method_span`.
@@ -151,8 +151,9 @@ pub(super) fn collect_fields(
     limits: &HeadLimits,
     look_alike: fn(&[u8]) -> bool,
     fields: &mut Vec<Field>,
-) -> Result<(), HeadError> {
+) -> Result<KnownSet, HeadError> {
     fields.clear();
+    let mut seen = KnownSet::default();
     if lines.len() > limits.fields {
         return Err(HeadError { status: 431, reason: "too_many_fields" });
     }
@@ -166,9 +167,16 @@ pub(super) fn collect_fields(
         if known == Known::Other && look_alike(line.name.as_bytes()) {
             return Err(HeadError::bad("underscore_look_alike"));
         }
+        seen = seen.with(known);
         fields.push(Field { name, value, known });
     }
-    Ok(())
+    Ok(seen)
+}
+
+/// Whether every line of a head that httparse took ends in CRLF (httparse lets a bare LF pass). `head` is the head's bytes alone.
+pub(super) fn lines_end_strictly(head: &[u8], lines: &[httparse::Header<'_>]) -> bool {
+    let strict = |end: usize| end >= 2 && head.get(end - 2..end) == Some(b"\r\n");
+    head.ends_with(b"\r\n\r\n") && lines.iter().all(|line| strict(span_of(head, line.name.as_bytes()).range().start))
 }
 
 /// The reason for a head that httparse refused; `head` is whole, so `Partial` cannot be the cause.

@@ -3,6 +3,7 @@
 
 /// Which field a name is. Everything the rules and the phases behind ask for has a variant; the rest is [`Known::Other`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Known {
     ContentLength,
     TransferEncoding,
@@ -51,6 +52,11 @@ impl Known {
     #[must_use]
     pub fn of(name: &[u8]) -> Known {
         classify::<false>(name)
+    }
+
+    /// Its bit in a [`KnownSet`].
+    pub(super) const fn bit(self) -> u64 {
+        1 << self as u8
     }
 
     /// Ends at this hop, in both directions (rule 17). `content-length` belongs here too: each hop writes its own framing.
@@ -146,6 +152,9 @@ fn classify<const UNDERSCORE_IS_DASH: bool>(name: &[u8]) -> Known {
             return known;
         }
     }
+    if !matches!(name.first(), Some(b'c' | b'C' | b'x' | b'X')) {
+        return Known::Other;
+    }
     for &(prefix, known) in PREFIXES {
         if name.len() > prefix.len() && same::<UNDERSCORE_IS_DASH>(&name[..prefix.len()], prefix) {
             return known;
@@ -154,11 +163,40 @@ fn classify<const UNDERSCORE_IS_DASH: bool>(name: &[u8]) -> Known {
     Known::Other
 }
 
+/// Whether `name` is `lower` in any case; both have one length.
 fn same<const UNDERSCORE_IS_DASH: bool>(name: &[u8], lower: &[u8]) -> bool {
-    name.iter().zip(lower).all(|(&byte, &wanted)| {
-        let byte = if UNDERSCORE_IS_DASH && byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        byte == wanted
-    })
+    if UNDERSCORE_IS_DASH {
+        return name
+            .iter()
+            .zip(lower)
+            .all(|(&byte, &wanted)| if byte == b'_' { wanted == b'-' } else { byte.to_ascii_lowercase() == wanted });
+    }
+    // Eight bytes at a time, the last eight overlapping; a name is a token, so bit 5 is all that case can change.
+    let word = |text: &[u8], at: usize| text.get(at..at + 8).and_then(|text| text.try_into().ok()).map(u64::from_ne_bytes);
+    let equal = |at: usize| matches!((word(name, at), word(lower, at)), (Some(name), Some(lower)) if name | CASE == lower);
+    match name.len() {
+        0..8 => name.iter().zip(lower).all(|(&byte, &wanted)| byte | 0x20 == wanted),
+        len => (0..len / 8).all(|part| equal(part * 8)) && equal(len - 8),
+    }
+}
+
+/// Bit 5 of eight bytes.
+const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
+
+/// Which classes of fields a head has (or had, before `Connection` named some): saves looking for what is not there.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct KnownSet(u64);
+
+impl KnownSet {
+    pub(super) const fn with(self, known: Known) -> KnownSet {
+        KnownSet(self.0 | known.bit())
+    }
+
+    /// False: the head has no such field.
+    #[must_use]
+    pub const fn may_have(self, known: Known) -> bool {
+        self.0 & known.bit() != 0
+    }
 }
 
 type Name = (&'static [u8], Known);

@@ -24,11 +24,11 @@ mod trailer;
 
 pub use body::{BodyDecoder, BodyError, Step};
 pub use h1::{
-    CHUNK_END, CONTINUE, LAST_CHUNK, RequestEdit, ResponseEdit, framing_for_client, write_chunk_header, write_end_to_end_fields,
-    write_own_response, write_request_fields, write_request_line, write_response_head,
+    CHUNK_END, CONTINUE, LAST_CHUNK, RequestEdit, ResponseEdit, client_addr_text, framing_for_client, write_chunk_header,
+    write_end_to_end_fields, write_own_response, write_request_fields, write_request_line, write_response_head,
 };
 pub use head::{Field, Framing, HeadError, HeadLimits, Method, Parsed, Version};
-pub use known::Known;
+pub use known::{Known, KnownSet};
 pub use request::RequestHead;
 pub use response::ResponseHead;
 pub use status::reason_phrase;

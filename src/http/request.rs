@@ -4,7 +4,7 @@
 use super::connection::{self, Options};
 use super::framing;
 use super::head::{self, Field, Framing, HeadError, HeadLimits, Method, Parsed, Version};
-use super::known::Known;
+use super::known::{Known, KnownSet};
 use super::scan::{self, Found, METHOD_BYTES_MAX};
 use super::target::{self, Target};
 use crate::sys::Span;
@@ -27,6 +27,8 @@ pub struct RequestHead {
     pub host: Option<Span>,
     pub version: Version,
     pub fields: Vec<Field>,
+    /// The classes of `fields`.
+    pub seen: KnownSet,
     /// Never `UntilClose`.
     pub framing: Framing,
     /// The client wants the connection kept after this exchange.
@@ -58,6 +60,7 @@ impl RequestHead {
             host: None,
             version: Version::Http11,
             fields: Vec::new(),
+            seen: KnownSet::default(),
             framing: Framing::None,
             keep_alive: false,
             expect_continue: false,
@@ -72,32 +75,54 @@ impl RequestHead {
     /// # Errors
     /// The head must be refused with `status`, and the connection closed.
     pub fn parse(&mut self, buffer: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Result<Parsed, HeadError> {
-        let Some(found) = scan::request_head(buffer, scanned, limits)? else { return Ok(Parsed::Partial) };
-        self.read_lines(buffer, found, limits)?;
+        // Usually the whole head is there and needs no search for its end. What is not taken at once gets its verdict below.
+        if *scanned != 0 || !self.read_at_once(buffer, limits)? {
+            let Some(found) = scan::request_head(buffer, scanned, limits)? else { return Ok(Parsed::Partial) };
+            self.read_lines(buffer, found, limits)?;
+        }
         self.refuse_repeats(buffer)?;
         self.read_host(buffer)?;
-        let options = connection::read(&mut self.fields, buffer)?;
-        self.framing = framing::of_request(&self.fields, buffer, self.version)?;
+        let options = if self.seen.may_have(Known::Connection) { connection::read(&mut self.fields, buffer)? } else { Options::default() };
+        self.framing = framing::of_request(&self.fields, self.seen, buffer, self.version)?;
         self.keep_alive = !options.close && (self.version == Version::Http11 || options.keep_alive);
         self.read_expect(buffer)?;
         self.upgrade = self.asks_for_websocket(buffer, options);
-        self.head_len = found.end;
         Ok(Parsed::Complete)
     }
 
     /// The value of the first field of a class.
     #[must_use]
     pub fn field(&self, known: Known) -> Option<Span> {
-        head::first(&self.fields, known)
+        self.seen.may_have(known).then(|| head::first(&self.fields, known))?
     }
 
     /// The client's `x-request-id`, when it sent exactly one and it is sane: 1 to 128 bytes of letters, digits and `-._:/+=`.
     #[must_use]
     pub fn request_id(&self, buffer: &[u8]) -> Option<Span> {
+        if !self.seen.may_have(Known::XRequestId) {
+            return None;
+        }
         let mut ids = self.fields.iter().filter(|field| field.known == Known::XRequestId);
         let id = ids.next()?.value;
         let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:/+=".contains(byte);
         (ids.next().is_none() && (1..=128).contains(&id.len) && id.of(buffer).iter().all(sane)).then_some(id)
+    }
+
+    /// Reads a head that lies whole and strict at the start of `buffer`. False: it does not, or not yet, or nobody knows why.
+    fn read_at_once(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
+        let text = &buffer[..buffer.len().min(limits.head_bytes)];
+        if !text.first().is_some_and(|&byte| head::is_token_byte(byte)) {
+            return Ok(false);
+        }
+        let mut lines = head::lines();
+        let mut parsed = httparse::Request::new(&mut []);
+        let Ok(httparse::Status::Complete(len)) = parsed.parse_with_uninit_headers(text, &mut lines) else { return Ok(false) };
+        if !head::lines_end_strictly(&text[..len], parsed.headers) {
+            return Ok(false);
+        }
+        self.take_lines(buffer, &parsed, limits)?;
+        self.head_len = len;
+        Ok(true)
     }
 
     fn read_lines(&mut self, buffer: &[u8], found: Found, limits: &HeadLimits) -> Result<(), HeadError> {
@@ -110,7 +135,15 @@ impl RequestHead {
             Err(httparse::Error::Version) => return Err(version_error(text)),
             Err(error) => return Err(head::line_error(text, error)),
         };
-        let (Some(method), Some(path), Some(version), true) = (parsed.method, parsed.path, parsed.version, len == text.len()) else {
+        if len != text.len() {
+            return Err(HeadError::bad("request_line"));
+        }
+        self.head_len = found.end;
+        self.take_lines(buffer, &parsed, limits)
+    }
+
+    fn take_lines(&mut self, buffer: &[u8], parsed: &httparse::Request<'_, '_>, limits: &HeadLimits) -> Result<(), HeadError> {
+        let (Some(method), Some(path), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
             return Err(HeadError::bad("request_line"));
         };
         if method.len() > METHOD_BYTES_MAX {
@@ -127,7 +160,8 @@ impl RequestHead {
         }
         let Target { target, path, authority, plain } = target::read(buffer, head::span_of(buffer, path.as_bytes()), self.method)?;
         (self.target, self.path, self.host, self.path_plain) = (target, path, authority, plain);
-        head::collect_fields(buffer, parsed.headers, limits, Known::is_look_alike, &mut self.fields)
+        self.seen = head::collect_fields(buffer, parsed.headers, limits, Known::is_look_alike, &mut self.fields)?;
+        Ok(())
     }
 
     /// A field that has one value and decides something must not come twice: two readers may take different ones.
@@ -165,6 +199,9 @@ impl RequestHead {
     /// `100-continue`, once, or 417 (rule 21). Without a body there is nothing to wait for; HTTP/1.0 knows no 100.
     fn read_expect(&mut self, buffer: &[u8]) -> Result<(), HeadError> {
         self.expect_continue = false;
+        if !self.seen.may_have(Known::Expect) {
+            return Ok(());
+        }
         for field in self.fields.iter().filter(|field| field.known == Known::Expect) {
             if self.expect_continue || !field.value.of(buffer).eq_ignore_ascii_case(b"100-continue") {
                 return Err(HeadError { status: 417, reason: "expect" });

@@ -1,10 +1,10 @@
 //! Parses response heads from upstreams (rules 3, 5, 17, 22 to 25). A head that has two readings is a 502. Whether a 1xx is
 //! passed on, and whether the connection may be used again, is decided behind it.
 
-use super::connection;
+use super::connection::{self, Options};
 use super::framing::{self, Answer};
 use super::head::{self, Field, Framing, HeadError, HeadLimits, Method, Parsed, Version};
-use super::known::Known;
+use super::known::{Known, KnownSet};
 use super::scan::{self, Found};
 use crate::sys::Span;
 
@@ -17,6 +17,8 @@ pub struct ResponseHead {
     pub reason: Span,
     pub version: Version,
     pub fields: Vec<Field>,
+    /// The classes of `fields`, those that were taken out since included.
+    pub seen: KnownSet,
     pub framing: Framing,
     /// The length that an answer to HEAD or a 304 declares; no such body follows.
     pub declared_length: Option<u64>,
@@ -41,6 +43,7 @@ impl ResponseHead {
             reason: Span::default(),
             version: Version::Http11,
             fields: Vec::new(),
+            seen: KnownSet::default(),
             framing: Framing::None,
             declared_length: None,
             keep_alive: false,
@@ -59,7 +62,7 @@ impl ResponseHead {
     /// The value of the first field of a class.
     #[must_use]
     pub fn field(&self, known: Known) -> Option<Span> {
-        head::first(&self.fields, known)
+        self.seen.may_have(known).then(|| head::first(&self.fields, known))?
     }
 
     /// A 1xx: the final answer is still to come, right behind this head.
@@ -69,15 +72,35 @@ impl ResponseHead {
     }
 
     fn parse_or_fault(&mut self, buffer: &[u8], scanned: &mut usize, limits: &HeadLimits, method: Method) -> Result<Parsed, HeadError> {
-        let Some(found) = scan::response_head(buffer, scanned, limits)? else { return Ok(Parsed::Partial) };
-        self.read_lines(buffer, found, limits)?;
-        let options = connection::read(&mut self.fields, buffer)?;
+        // As with requests: the usual answer's head needs no search for its end.
+        if *scanned != 0 || !self.read_at_once(buffer, limits)? {
+            let Some(found) = scan::response_head(buffer, scanned, limits)? else { return Ok(Parsed::Partial) };
+            self.read_lines(buffer, found, limits)?;
+        }
+        let options = if self.seen.may_have(Known::Connection) { connection::read(&mut self.fields, buffer)? } else { Options::default() };
         let Answer { framing, declared_length } = framing::of_response(&self.fields, buffer, self.version, self.status, method)?;
         (self.framing, self.declared_length) = (framing, declared_length);
         let version_keeps = self.version == Version::Http11 || options.keep_alive;
         self.keep_alive = version_keeps && !options.close && framing != Framing::UntilClose;
-        self.head_len = found.end;
         Ok(Parsed::Complete)
+    }
+
+    fn read_at_once(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<bool, HeadError> {
+        let text = &buffer[..buffer.len().min(limits.head_bytes)];
+        if text.first() != Some(&b'H') {
+            return Ok(false);
+        }
+        let mut lines = head::lines();
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let Ok(httparse::Status::Complete(len)) = config.parse_response_with_uninit_headers(&mut parsed, text, &mut lines) else {
+            return Ok(false);
+        };
+        if !head::lines_end_strictly(&text[..len], parsed.headers) {
+            return Ok(false);
+        }
+        self.take_lines(buffer, 0, len, &parsed, limits)?;
+        Ok(true)
     }
 
     fn read_lines(&mut self, buffer: &[u8], found: Found, limits: &HeadLimits) -> Result<(), HeadError> {
@@ -90,7 +113,21 @@ impl ResponseHead {
             Ok(httparse::Status::Partial) => return Err(HeadError::bad("status_line")),
             Err(error) => return Err(head::line_error(text, error)),
         };
-        let (Some(status), Some(version), true) = (parsed.code, parsed.version, len == text.len()) else {
+        if len != text.len() {
+            return Err(HeadError::bad("status_line"));
+        }
+        self.take_lines(buffer, found.start, found.end, &parsed, limits)
+    }
+
+    fn take_lines(
+        &mut self,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        parsed: &httparse::Response<'_, '_>,
+        limits: &HeadLimits,
+    ) -> Result<(), HeadError> {
+        let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
             return Err(HeadError::bad("status_line"));
         };
         if !(100..=599).contains(&status) {
@@ -102,10 +139,15 @@ impl ResponseHead {
         self.status = status;
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
         // httparse hides a reason with bytes from 0x80; it has checked it, so the line's rest is it.
-        let line_end = memchr::memchr(b'\r', text).unwrap_or(text.len());
-        let reason_start = STATUS_LINE_START.min(line_end);
-        self.reason = Span::new(found.start + reason_start..found.start + line_end);
-        head::collect_fields(buffer, parsed.headers, limits, Known::is_framing_look_alike, &mut self.fields)
+        let next_line = match parsed.headers.first() {
+            Some(line) => head::span_of(buffer, line.name.as_bytes()).range().start,
+            None => end - 2,
+        };
+        let line_end = next_line - 2;
+        self.reason = Span::new((start + STATUS_LINE_START).min(line_end)..line_end);
+        self.head_len = end;
+        self.seen = head::collect_fields(buffer, parsed.headers, limits, Known::is_framing_look_alike, &mut self.fields)?;
+        Ok(())
     }
 }
 

@@ -32,24 +32,24 @@ pub(super) fn read(buffer: &[u8], span: Span, method: Method) -> Result<Target, 
         return Err(HeadError::bad("target_fragment"));
     }
     match text {
-        [b'/', ..] => origin(buffer, span, None),
+        [b'/', ..] => origin(buffer, span, None, seen),
         b"*" if method == Method::Options => Ok(Target { target: span, path: span, authority: None, plain: true }),
         _ => absolute(buffer, span),
     }
 }
 
-fn origin(buffer: &[u8], target: Span, authority: Option<Span>) -> Result<Target, HeadError> {
+/// `seen` is what [`classes_in`] says of the target.
+fn origin(buffer: &[u8], target: Span, authority: Option<Span>, seen: u8) -> Result<Target, HeadError> {
     let text = target.of(buffer);
-    let seen = classes_in(text);
     let path_len = if seen & QUERY == 0 { text.len() } else { memchr::memchr(b'?', text).unwrap_or(text.len()) };
     if seen & PERCENT != 0 {
         check_percents(text, path_len)?;
     }
     let start = target.range().start;
     let path = Span::new(start..start + path_len);
-    let odd_byte = seen & (PERCENT | ODD) != 0 && classes_in(path.of(buffer)) & (PERCENT | ODD) != 0;
-    let odd_segment = path.of(buffer).windows(2).fold(false, |odd, pair| odd | (pair[0] == b'/' && matches!(pair[1], b'/' | b'.')));
-    Ok(Target { target, path, authority, plain: !odd_byte && !odd_segment })
+    // What is odd may stand in the query.
+    let plain = seen & NOT_PLAIN == 0 || classes_in(path.of(buffer)) & NOT_PLAIN == 0;
+    Ok(Target { target, path, authority, plain })
 }
 
 /// Every `%` has two hex digits behind it, and none in the path hides NUL, CR or LF.
@@ -66,9 +66,17 @@ fn check_percents(text: &[u8], path_len: usize) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// Which of the byte classes below occur: one pass without branches, for most targets have none of them.
+/// Which of the byte classes below occur, and whether a segment begins with `/` or a dot: one pass without branches, for most targets
+/// have nothing of it.
 fn classes_in(text: &[u8]) -> u8 {
-    text.iter().fold(0, |seen, &byte| seen | CLASS[usize::from(byte)])
+    let mut after_slash = 0;
+    text.iter().fold(0, |seen, &byte| {
+        let class = CLASS[usize::from(byte)];
+        // A slash's bit moved to the place of the dot's (which slashes have too): both there is an odd segment.
+        let pair = after_slash & class;
+        after_slash = (class & SLASH) >> 1;
+        seen | (class & !(SLASH | DOT)) | pair
+    })
 }
 
 const QUERY: u8 = 1;
@@ -77,6 +85,10 @@ const FRAGMENT: u8 = 4;
 const HIGH: u8 = 8;
 /// Bytes that some servers read as more than themselves in a path.
 const ODD: u8 = 16;
+/// In what [`classes_in`] says: an odd segment. In the table: `.` and `/`.
+const DOT: u8 = 32;
+const SLASH: u8 = 64;
+const NOT_PLAIN: u8 = PERCENT | ODD | DOT;
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
     let mut at = 0x80;
@@ -89,6 +101,8 @@ const CLASS: [u8; 256] = {
     class[b'#' as usize] = FRAGMENT;
     class[b';' as usize] = ODD;
     class[b'\\' as usize] = ODD;
+    class[b'.' as usize] = DOT;
+    class[b'/' as usize] = DOT | SLASH;
     class
 };
 
@@ -114,7 +128,7 @@ fn absolute(buffer: &[u8], span: Span) -> Result<Target, HeadError> {
         // `http://h?q` would need a `/` in front that is not there; nobody sends it.
         Some(_) => return Err(HeadError::bad("target_without_path")),
     };
-    origin(buffer, target, Some(authority))
+    origin(buffer, target, Some(authority), classes_in(target.of(buffer)))
 }
 
 /// A Host value or authority: a non-empty reg-name, IPv4 or `[IPv6]`, with an optional port 0-65535. No user info, no comma.
@@ -132,6 +146,10 @@ pub(super) fn host_is_valid(host: &[u8]) -> bool {
 
 /// RFC 3986 3.2.2, less the comma (rule 6), and without encoded blanks and controls.
 fn reg_name_is_valid(name: &[u8]) -> bool {
+    // Nearly every name is of these alone.
+    if !name.is_empty() && name.iter().fold(true, |plain, byte| plain & (byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.'))) {
+        return true;
+    }
     let mut rest = name;
     loop {
         rest = match rest {

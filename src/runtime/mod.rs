@@ -173,6 +173,7 @@ impl Rt {
         }
         // Before the sleep: the tasks may just have returned the buffers that a starved receive waits for.
         inner.sockets.borrow_mut().feed_starved(&mut **inner.driver.borrow_mut());
+        inner.tasks.drop_orphans(&mut inner.timers.borrow_mut());
         let wait = self.time_to_wait(until);
         let mut completions = inner.completions.take();
         let result = if inner.tasks.has_ready() || idle.has_work() || wait == Wait::Now {
@@ -183,8 +184,8 @@ impl Rt {
         inner.now.set(inner.clock.now());
         inner.turns.set(inner.turns.get() + 1);
         for completion in completions.drain(..) {
-            let wakes = inner.sockets.borrow_mut().complete(&mut **inner.driver.borrow_mut(), completion);
-            for task in wakes {
+            let wake = inner.sockets.borrow_mut().complete(&mut **inner.driver.borrow_mut(), completion);
+            if let Some(task) = wake {
                 inner.tasks.wake(task);
             }
         }

@@ -5,14 +5,10 @@ use std::collections::VecDeque;
 use std::io;
 
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::driver::Driver;
 use super::tasks::TaskId;
 use crate::sys::{Completion, Fd, Lease, Op, OpId, Parts};
-
-/// Tasks that a completion lets go on.
-pub(crate) type Wakes = SmallVec<[TaskId; 2]>;
 
 #[derive(Default)]
 pub(crate) struct Sockets {
@@ -186,7 +182,7 @@ impl Sockets {
     }
 
     /// Applies one completion and says who may go on.
-    pub(crate) fn complete(&mut self, driver: &mut dyn Driver, completion: Completion) -> Wakes {
+    pub(crate) fn complete(&mut self, driver: &mut dyn Driver, completion: Completion) -> Option<TaskId> {
         match Target::decode(completion.target) {
             Target::Accept(index) => self.accepted(driver, index, completion),
             Target::Recv(index) => self.received(driver, index, completion),
@@ -195,14 +191,14 @@ impl Sockets {
                 let stream = &mut self.streams[index];
                 stream.connect = None;
                 stream.connected = Some(completion.result.map(|_| ()));
-                let wakes = stream.writer.take().into_iter().collect();
+                let wake = stream.writer.take();
                 self.finish_closing(driver, index);
-                wakes
+                wake
             }
         }
     }
 
-    fn accepted(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Wakes {
+    fn accepted(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Option<TaskId> {
         let listener = &mut self.listeners[index];
         if !completion.more {
             listener.accept = None;
@@ -223,15 +219,15 @@ impl Sockets {
                 driver.close(listener.fd);
                 self.listeners.remove(index);
             }
-            return Wakes::new();
+            return None;
         }
         if let Some(op) = listener.accept.filter(|_| listener.accepted.len() >= ACCEPTED_MAX) {
             driver.cancel(op);
         }
-        listener.acceptor.take().into_iter().collect()
+        listener.acceptor.take()
     }
 
-    fn received(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Wakes {
+    fn received(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Option<TaskId> {
         let stream = &mut self.streams[index];
         if !completion.more {
             stream.recv = None;
@@ -258,20 +254,20 @@ impl Sockets {
         if stream.closing {
             stream.arrived.clear();
             self.finish_closing(driver, index);
-            return Wakes::new();
+            return None;
         }
         if let Some(op) = stream.recv.filter(|_| stream.arrived.len() >= LEASES_MAX && !stream.pausing) {
             stream.pausing = true;
             self.counts.pauses += 1;
             driver.cancel(op);
         }
-        let wakes = stream.reader.take().into_iter().collect();
+        let wake = stream.reader.take();
         self.arm_recv(driver, index);
-        wakes
+        wake
     }
 
-    fn sent(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Wakes {
-        let Some(Op::Send { fd, mut parts }) = completion.op else { return Wakes::new() };
+    fn sent(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Option<TaskId> {
+        let Some(Op::Send { fd, mut parts }) = completion.op else { return None };
         let stream = &mut self.streams[index];
         stream.send = None;
         match completion.result {
@@ -279,7 +275,7 @@ impl Sockets {
                 parts.advance(count as usize);
                 if !parts.is_empty() && !stream.closing {
                     stream.send = Some(driver.submit(Op::Send { fd, parts }, Target::Send(index).encode()));
-                    return Wakes::new();
+                    return None;
                 }
                 if let Some(unsent) = stream.unsent.take().filter(|_| !stream.closing) {
                     stream.send = Some(driver.submit(Op::Send { fd, parts: unsent }, Target::Send(index).encode()));
@@ -288,10 +284,10 @@ impl Sockets {
             Ok(_) => stream.send_error = Some(libc::EPIPE),
             Err(error) => stream.send_error = Some(error.raw_os_error().unwrap_or(libc::EIO)),
         }
-        let wakes = stream.writer.take().into_iter().collect();
+        let wake = stream.writer.take();
         self.keep(parts);
         self.finish_closing(driver, index);
-        wakes
+        wake
     }
 
     /// The handle of a stream is gone: end its operations, then close it.

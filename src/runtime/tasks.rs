@@ -12,6 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use super::timers::{TimerId, Timers};
+use crate::sys::Instant;
+
 /// Names a task; after its end the number is used again with another generation, so a late wake is harmless.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TaskId {
@@ -31,6 +34,8 @@ pub(crate) struct Tasks {
     /// A task that panics ends alone, instead of the thread.
     contains_panics: Cell<bool>,
     panics: Cell<u64>,
+    /// Timers of tasks that ended.
+    orphans: RefCell<Vec<TimerId>>,
 }
 
 struct Task {
@@ -40,6 +45,8 @@ struct Task {
     queued: bool,
     /// Ended from outside while it was being polled.
     aborted: bool,
+    /// Its timer and when that fires: never later than the earliest deadline the task waits for, often earlier.
+    timer: Option<(TimerId, Instant)>,
 }
 
 impl Tasks {
@@ -48,7 +55,7 @@ impl Tasks {
         let work: Work = Box::pin(work);
         let mut table = self.table.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            table.push(Task { generation: 0, work: None, queued: false, aborted: false });
+            table.push(Task { generation: 0, work: None, queued: false, aborted: false, timer: None });
             u32::try_from(table.len() - 1).unwrap_or(u32::MAX)
         });
         let task = &mut table[index as usize];
@@ -66,6 +73,29 @@ impl Tasks {
         let Some(task) = table.get_mut(id.index as usize).filter(|task| task.generation == id.generation) else { return };
         if !std::mem::replace(&mut task.queued, true) {
             self.ready.borrow_mut().push_back(id);
+        }
+    }
+
+    /// Wakes the task that is being polled at `at` or before. A deadline that passed out of use is not taken back: a timer that fires
+    /// early finds nobody's moment come, and the next poll sets it anew. So a task that makes and drops thousands of deadlines, each
+    /// later than the one before, touches the wheel once in a deadline's length.
+    pub(crate) fn wake_by(&self, at: Instant, timers: &mut Timers) {
+        let Some(id) = self.current.get() else { return };
+        let mut table = self.table.borrow_mut();
+        let Some(task) = table.get_mut(id.index as usize).filter(|task| task.generation == id.generation) else { return };
+        if let Some((timer, due)) = task.timer {
+            if due <= at && timers.is_live(timer) {
+                return;
+            }
+            timers.remove(timer);
+        }
+        task.timer = Some((timers.insert(at, id), at));
+    }
+
+    /// Takes the timers of tasks that ended off the wheel.
+    pub(crate) fn drop_orphans(&self, timers: &mut Timers) {
+        for timer in self.orphans.borrow_mut().drain(..) {
+            timers.remove(timer);
         }
     }
 
@@ -155,6 +185,7 @@ impl Tasks {
         let Some(task) = table.get_mut(id.index as usize).filter(|task| task.generation == id.generation) else { return };
         task.generation = task.generation.wrapping_add(1);
         task.queued = false;
+        self.orphans.borrow_mut().extend(task.timer.take().map(|(timer, _)| timer));
         self.free.borrow_mut().push(id.index);
         self.live.set(self.live.get() - 1);
     }
@@ -167,6 +198,7 @@ impl Tasks {
             if let Some(future) = task.work.take() {
                 task.generation = task.generation.wrapping_add(1);
                 task.queued = false;
+                self.orphans.borrow_mut().extend(task.timer.take().map(|(timer, _)| timer));
                 self.free.borrow_mut().push(index);
                 self.live.set(self.live.get() - 1);
                 work.push(future);

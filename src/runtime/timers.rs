@@ -73,9 +73,13 @@ impl Timers {
         TimerId { index, generation }
     }
 
+    /// Whether it neither fired nor was removed.
+    pub(crate) fn is_live(&self, id: TimerId) -> bool {
+        self.entries.get(id.index as usize).is_some_and(|entry| entry.live && entry.generation == id.generation)
+    }
+
     pub(crate) fn remove(&mut self, id: TimerId) {
-        let live = self.entries.get(id.index as usize).is_some_and(|entry| entry.live && entry.generation == id.generation);
-        if live {
+        if self.is_live(id) {
             self.unlink(id.index);
             self.retire(id.index);
         }

@@ -6,7 +6,7 @@ use super::error::Error;
 use super::exchange::{Answered, Request};
 use super::respond::push_request_id;
 use crate::http::{Method, Version, write_own_response};
-use crate::runtime::{Either, race};
+use crate::runtime::{Either, Socket, race};
 use crate::sys::Parts;
 
 /// A body of our own, status 200.
@@ -27,7 +27,7 @@ pub(super) async fn own(shard: &Shard, connection: &mut Connection, request: &mu
     if request.method != Method::Head {
         out.extend_from_slice(&own.body);
     }
-    send(shard, connection, out).await?;
+    send_last(shard, connection, request.keep_alive, out).await?;
     Ok(Answered { status: 200 })
 }
 
@@ -35,6 +35,27 @@ pub(super) async fn own(shard: &Shard, connection: &mut Connection, request: &mu
 pub(super) async fn send(shard: &Shard, connection: &mut Connection, parts: impl Into<Parts>) -> Result<(), Error> {
     connection.socket.start_send(parts);
     sent(shard, connection).await
+}
+
+/// Sends the last piece of an answer. A small one on a connection that stays is not waited for: the exchange ends without being woken
+/// once more only to hear that the kernel took it. Whoever sends or closes next waits for it, so a client that does not read keeps at
+/// most one such piece here.
+pub(super) async fn send_last(shard: &Shard, connection: &mut Connection, stays: bool, parts: impl Into<Parts>) -> Result<(), Error> {
+    let parts = parts.into();
+    if connection.socket.is_sending() {
+        sent(shard, connection).await?;
+    }
+    let small = parts.len() <= UNWAITED_MAX && !parts.holds_lease();
+    connection.socket.start_send(parts);
+    if stays && small { Ok(()) } else { sent(shard, connection).await }
+}
+
+/// Waits until the kernel has what [`send_last`] left behind, before the connection is closed.
+pub(super) async fn flush(shard: &Shard, socket: &Socket) {
+    if socket.is_sending() {
+        let by = shard.rt.now() + shard.current.borrow().config.server.body_timeout;
+        let _ = shard.rt.before(by, socket.sent()).await;
+    }
 }
 
 /// Waits until everything queued is with the kernel.
@@ -47,3 +68,6 @@ pub(super) async fn sent(shard: &Shard, connection: &mut Connection) -> Result<(
         Either::First(Err(_)) | Either::Second(_) => Err(Error::ClientGone),
     }
 }
+
+/// What a client that does not read may leave unsent here between two exchanges.
+const UNWAITED_MAX: usize = 16 * 1024;

@@ -66,18 +66,19 @@ impl RequestBody {
         may_come && self.decoder.remaining().is_some_and(|left| left <= limits::DRAIN_BODY_BYTES_MAX)
     }
 
-    /// The whole body, when all of it has arrived behind the head already and it was sent with its length.
-    pub(super) fn take_arrived(&mut self, shard: &Shard, connection: &mut Connection) -> Option<Vec<u8>> {
-        let Framing::Length(len) = self.framing else { return None };
-        let len = usize::try_from(len).ok().filter(|len| *len <= connection.input.len() && !self.begun)?;
-        let mut whole = shard.rt.take_vec();
-        whole.extend_from_slice(&connection.input.bytes()[..len]);
+    /// Moves the whole body to `out`, when all of it has arrived behind the head already and it was sent with its length. False (and
+    /// nothing is moved) otherwise.
+    pub(super) fn take_arrived(&mut self, shard: &Shard, connection: &mut Connection, out: &mut Vec<u8>) -> bool {
+        let Framing::Length(len) = self.framing else { return false };
+        let Some(len) = usize::try_from(len).ok().filter(|len| *len <= connection.input.len() && !self.begun) else { return false };
+        let whole = &connection.input.bytes()[..len];
+        out.extend_from_slice(whole);
         // Cannot fail: the length is known and the bytes are there.
-        let _ = self.decoder.handle_bytes(&whole);
+        let _ = self.decoder.handle_bytes(whole);
         self.begun = true;
         self.expects_continue = false;
         connection.input.consume(&shard.rt, len);
-        Some(whole)
+        true
     }
 
     /// The whole body, at most `limit` bytes.
@@ -88,10 +89,10 @@ impl RequestBody {
         let max_held = shard.current.borrow().config.server.max_held_bytes;
         // A named length is reserved before a byte of it is read: who comes too late is told at once.
         self.held.grow(self.decoder.remaining().unwrap_or(0), max_held)?;
-        if let Some(whole) = self.take_arrived(shard, connection) {
+        let mut whole = shard.rt.take_vec();
+        if self.take_arrived(shard, connection, &mut whole) {
             return Ok(whole);
         }
-        let mut whole = shard.rt.take_vec();
         // Trusted up to a point: a client may name a length and never send it.
         let named = usize::try_from(self.decoder.remaining().unwrap_or(0)).unwrap_or(0);
         whole.reserve(named.min(RESERVE_MAX));

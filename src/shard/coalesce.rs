@@ -94,18 +94,18 @@ async fn deliver(
         parts.push(out);
         body.into_iter().for_each(|piece| parts.push(piece));
     }
-    answer::send(shard, connection, parts).await?;
+    answer::send_last(shard, connection, request.keep_alive, parts).await?;
     Ok(Answered { status })
 }
 
 fn job(shard: &Shard, snapshot: &Snapshot, request: &Request, plan: CoalescePlan, ticket: Ticket) -> (Box<Job>, ShardId) {
     let CoalescePlan { model, embeddings, rendered, body, credential } = plan;
-    let mut message = Vec::with_capacity(rendered.fields.len() + body.len());
-    message.extend_from_slice(&rendered.fields);
+    let mut message = Vec::with_capacity(rendered.fields().len() + body.len());
+    message.extend_from_slice(rendered.fields());
     let start = message.len();
     message.extend_from_slice(&body);
     let body_span = Span::new(start..message.len());
-    for vec in [rendered.line, rendered.fields, body] {
+    for vec in [rendered.bytes, body] {
         shard.rt.keep_vec(vec);
     }
     let mut job = Box::new(Job {

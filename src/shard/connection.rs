@@ -1,7 +1,6 @@
 //! One client connection from its first byte to its close: requests one after the other, answers in the same order. What an
 //! exchange does is in `exchange`; here is only how it begins, and how a connection ends without cutting its last answer.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::error::Error;
@@ -11,7 +10,7 @@ use super::read::{Next, next_request};
 use super::respond::{Framed, write_error};
 use super::{Shard, answer};
 use crate::config::limits;
-use crate::http::RequestHead;
+use crate::http::{RequestHead, client_addr_text};
 use crate::llm::Dialect;
 use crate::metrics::Target;
 use crate::runtime::{Either, Socket, race};
@@ -22,8 +21,8 @@ pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) input: Input,
     pub(super) head: RequestHead,
-    /// `None` on Unix sockets.
-    pub(super) client: Option<IpAddr>,
+    /// The client's address as `x-forwarded-for` says it; empty on Unix sockets.
+    pub(super) client: String,
     /// When it was accepted, or when its last answer was sent.
     pub(super) since: Instant,
     /// Requests it has made.
@@ -32,19 +31,19 @@ pub(super) struct Connection {
 
 /// Serves one connection until it closes.
 pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, _open: Open) {
-    let client = socket.peer_addr().map(|addr| addr.ip());
+    let client = socket.peer_addr().map(|addr| client_addr_text(addr.ip())).unwrap_or_default();
     let since = shard.rt.now();
     let mut connection = Connection { socket, input: Input::default(), head: RequestHead::new(), client, since, requests: 0 };
     loop {
         let after = match next_request(&shard, &mut connection).await {
             Next::Request => exchange(&shard, &mut connection).await,
             Next::Refused(error) => refuse(&shard, &mut connection, &error).await,
-            Next::Closed => return,
+            Next::Closed => After::Cut,
         };
         match after {
             After::KeepAlive => connection.since = shard.rt.now(),
             After::Linger => return linger(&shard, &mut connection).await,
-            After::Cut => return,
+            After::Cut => return answer::flush(&shard, &connection.socket).await,
             After::Reset => return connection.socket.reset_on_drop(),
         }
     }
@@ -65,6 +64,7 @@ async fn refuse(shard: &Shard, connection: &mut Connection, error: &Error) -> Af
 /// Ends a connection whose client may still be sending: a plain close would answer its bytes with RST, and that can destroy
 /// the answer on its way. So: tell it that nothing more comes, read its rest away within bounds, then close.
 async fn linger(shard: &Shard, connection: &mut Connection) {
+    answer::flush(shard, &connection.socket).await;
     connection.socket.shutdown_write();
     let until = shard.rt.now() + limits::DRAIN_BODY_TIMEOUT;
     let mut left = limits::DRAIN_BODY_BYTES_MAX;

@@ -20,17 +20,24 @@ use crate::policy::{Attempt, Retry, decide};
 use crate::runtime::{Either, Socket, race};
 use crate::sys::{Instant, Parts};
 
-/// A request's head as it goes up, but for the endpoint's authority.
+/// A request's head as it goes up, but for the endpoint's authority; a small body stands behind it.
 pub(super) struct Rendered {
-    /// Ends in "host: ".
-    pub(super) line: Vec<u8>,
-    /// The fields and the empty line.
-    pub(super) fields: Vec<u8>,
+    /// Request line, "host: ", line end, fields, empty line, and the body when it is [`ForwardBody::Small`].
+    pub(super) bytes: Vec<u8>,
+    /// Where the authority belongs.
+    pub(super) host_at: usize,
+}
+
+impl Rendered {
+    /// The fields and the empty line (and the small body).
+    pub(super) fn fields(&self) -> &[u8] {
+        &self.bytes[self.host_at + 2..]
+    }
 }
 
 pub(super) enum ForwardBody {
-    /// Sent in one piece with the head.
-    Small(Vec<u8>),
+    /// Stands behind the head already (or there is none).
+    Small,
     /// Sent behind the head from where it lies.
     Held(Bytes),
     Streamed,
@@ -48,9 +55,15 @@ enum Stop {
     Exchange(Error),
 }
 
-impl ForwardBody {
-    pub(super) fn from_whole(whole: Vec<u8>) -> ForwardBody {
-        if whole.len() <= COPY_MAX { ForwardBody::Small(whole) } else { ForwardBody::Held(Bytes::from(whole)) }
+impl ForwardPlan {
+    /// For a body that was read whole.
+    pub(super) fn whole(shard: &Shard, upstream: UpstreamId, mut rendered: Rendered, whole: Vec<u8>) -> ForwardPlan {
+        if whole.len() > COPY_MAX {
+            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)) };
+        }
+        rendered.bytes.extend_from_slice(&whole);
+        shard.rt.keep_vec(whole);
+        ForwardPlan { upstream, rendered, body: ForwardBody::Small }
     }
 }
 
@@ -73,7 +86,7 @@ pub(super) async fn forward(
         attempt.calls += 1;
         match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
             Ok(channel) => {
-                give_back(shard, plan);
+                shard.rt.keep_vec(plan.rendered.bytes);
                 return relay(shard, snapshot, connection, request, channel, call, by).await;
             }
             Err(Stop::Exchange(error)) => {
@@ -119,7 +132,7 @@ async fn call_once(
     channel.start_send(message(shard, &plan.rendered, authority, &plan.body));
     let is_headed = match plan.body {
         ForwardBody::Streamed => stream_up(shard, connection, request, &mut channel, by).await?,
-        ForwardBody::Small(_) | ForwardBody::Held(_) => false,
+        ForwardBody::Small | ForwardBody::Held(_) => false,
     };
     let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
     let Connection { socket, input, .. } = &mut *connection;
@@ -141,23 +154,13 @@ async fn call_once(
 /// The head, and the body as far as it is here.
 fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
     let mut out = shard.rt.take_vec();
-    let small = if let ForwardBody::Small(bytes) = body { bytes.as_slice() } else { &[] };
-    out.reserve(rendered.line.len() + authority.len() + rendered.fields.len() + small.len() + 2);
-    out.extend_from_slice(&rendered.line);
+    let (line, rest) = rendered.bytes.split_at(rendered.host_at);
+    out.reserve(rendered.bytes.len() + authority.len());
+    out.extend_from_slice(line);
     out.extend_from_slice(authority.as_bytes());
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&rendered.fields);
-    out.extend_from_slice(small);
+    out.extend_from_slice(rest);
     let parts = Parts::from(out);
     if let ForwardBody::Held(bytes) = body { parts.with(bytes.clone()) } else { parts }
-}
-
-fn give_back(shard: &Shard, plan: ForwardPlan) {
-    shard.rt.keep_vec(plan.rendered.line);
-    shard.rt.keep_vec(plan.rendered.fields);
-    if let ForwardBody::Small(bytes) = plan.body {
-        shard.rt.keep_vec(bytes);
-    }
 }
 
 /// Passes the client's body on as it comes, until it is over or the server answers before: then the rest is not wanted, and
@@ -207,4 +210,4 @@ async fn pump(shard: &Shard, connection: &mut Connection, body: &mut RequestBody
 }
 
 /// Bodies up to this are copied behind their head: cheaper than a vectored send.
-const COPY_MAX: usize = 16 * 1024;
+const COPY_MAX: usize = 4 * 1024;

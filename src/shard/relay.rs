@@ -116,10 +116,10 @@ async fn pass_on(
         if decoder.is_done() && chunked {
             out.vec.extend_from_slice(LAST_CHUNK);
         }
-        answer::send(shard, connection, out.into_parts()).await?;
         if decoder.is_done() {
-            return Ok(());
+            return answer::send_last(shard, connection, request.keep_alive, out.into_parts()).await;
         }
+        answer::send(shard, connection, out.into_parts()).await?;
         let Connection { socket, input, .. } = &mut *connection;
         let more = incoming.receive_or_end(rt, &channel.socket, by, UpstreamOutcome::TotalTimeout);
         match race(more, client_gone(shard, socket, input)).await {

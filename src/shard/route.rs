@@ -41,7 +41,7 @@ pub(super) fn route(snapshot: &Snapshot, connection: &Connection, request: &mut 
     let mut scratch = Vec::new();
     let path = connection.head.path.of(bytes);
     // The way is decided on the normal form, and that very form goes up: never a decision on one spelling and another sent.
-    let normal = if path == b"*" { path } else { normal_form(path, &mut scratch).map_err(|_| Error::Path)? };
+    let normal = if connection.head.path_plain { path } else { normal_form(path, &mut scratch).map_err(|_| Error::Path)? };
     if normal != path {
         request.normal_path = Some(normal.to_vec());
     }
@@ -84,17 +84,14 @@ pub(super) async fn decode(
     }
 }
 
-/// A body nobody needs to look at: held when it is all here, else streamed.
+/// A body nobody needs to look at: sent with the head when it is all here, else streamed.
 fn streamed(shard: &Shard, snapshot: &Snapshot, connection: &mut Connection, request: &mut Request, upstream: UpstreamId) -> ForwardPlan {
-    let rendered = render(shard, snapshot, connection, request, upstream, request.body.framing);
-    let body = match request.body.framing {
-        Framing::None => ForwardBody::Held(Bytes::new()),
-        _ => match request.body.take_arrived(shard, connection) {
-            Some(whole) => ForwardBody::Small(whole),
-            None => ForwardBody::Streamed,
-        },
-    };
-    ForwardPlan { upstream, rendered, body }
+    let bytes = connection.input.bytes();
+    let mut rendered = rendered(shard, snapshot, connection, bytes, request, upstream, request.body.framing);
+    let len = connection.head.head_len;
+    connection.input.consume(&shard.rt, len);
+    let small = request.body.framing == Framing::None || request.body.take_arrived(shard, connection, &mut rendered.bytes);
+    ForwardPlan { upstream, rendered, body: if small { ForwardBody::Small } else { ForwardBody::Streamed } }
 }
 
 async fn model_call(
@@ -145,7 +142,7 @@ async fn model_call(
             let credential = if forwards { credential } else { Bytes::new() };
             Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body, credential }))
         }
-        _ => Ok(Plan::Forward(ForwardPlan { upstream, rendered, body: ForwardBody::from_whole(body) })),
+        _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body))),
     }
 }
 
@@ -204,21 +201,6 @@ impl Head {
     }
 }
 
-/// Renders the head from the connection's input and uses it up.
-fn render(
-    shard: &Shard,
-    snapshot: &Snapshot,
-    connection: &mut Connection,
-    request: &Request,
-    upstream: UpstreamId,
-    framing: Framing,
-) -> Rendered {
-    let rendered = rendered(shard, snapshot, connection, connection.input.bytes(), request, upstream, framing);
-    let len = connection.head.head_len;
-    connection.input.consume(&shard.rt, len);
-    rendered
-}
-
 fn rendered(
     shard: &Shard,
     snapshot: &Snapshot,
@@ -230,28 +212,28 @@ fn rendered(
 ) -> Rendered {
     let edit = RequestEdit {
         framing,
-        client_addr: connection.client,
+        client_addr: &connection.client,
         proto: "http",
         trust_forwarded: snapshot.config.server.trust_forwarded,
         request_id: &request.id,
         forward_authorization: snapshot.config.upstream(upstream).forward_authorization,
         strip_coalesce: true,
     };
-    let (mut line, mut fields) = (shard.rt.take_vec(), shard.rt.take_vec());
+    let mut out = shard.rt.take_vec();
     match &request.normal_path {
-        None => write_request_line(&mut line, &connection.head, bytes, ""),
+        None => write_request_line(&mut out, &connection.head, bytes, ""),
         Some(path) => {
-            line.extend_from_slice(connection.head.method_span.of(bytes));
-            line.push(b' ');
-            line.extend_from_slice(path);
-            line.extend_from_slice(&connection.head.target.of(bytes)[connection.head.path.len as usize..]);
-            line.extend_from_slice(b" HTTP/1.1\r\nhost: \r\n");
+            out.extend_from_slice(connection.head.method_span.of(bytes));
+            out.push(b' ');
+            out.extend_from_slice(path);
+            out.extend_from_slice(&connection.head.target.of(bytes)[connection.head.path.len as usize..]);
+            out.extend_from_slice(b" HTTP/1.1\r\nhost: \r\n");
         }
     }
-    // It ends in "host: "; authority and line end are put in per endpoint.
-    line.truncate(line.len() - 2);
-    write_request_fields(&mut fields, &connection.head, bytes, &edit);
-    Rendered { line, fields }
+    // The authority is put in per endpoint.
+    let host_at = out.len() - 2;
+    write_request_fields(&mut out, &connection.head, bytes, &edit);
+    Rendered { bytes: out, host_at }
 }
 
 /// `GET /v1/models`: what the configuration takes by name. `*` is no name a client could ask for.

@@ -135,12 +135,12 @@ impl Shard {
     /// 16 hex digits, unlike those of other shards and runs.
     pub(super) fn new_request_id(&self) -> SmallVec<[u8; 48]> {
         let mut number = self.random_u64();
-        let mut id = SmallVec::from_slice(b"hr-");
-        for _ in 0..16 {
-            id.push(HEX[usize::from(number.to_be_bytes()[0] >> 4)]);
+        let mut id = *b"hr-0123456789abcdef";
+        for digit in &mut id[3..] {
+            *digit = HEX[usize::from(number.to_be_bytes()[0] >> 4)];
             number <<= 4;
         }
-        id
+        SmallVec::from_slice(&id)
     }
 
     /// For jitter; not for secrets.

@@ -1,5 +1,8 @@
 //! One pool of equal receive buffers per shard, lent to whatever connection has something to read. An idle connection owns none.
 //!
+//! The kernel's ring is kept short and fed with the buffers that came back last: those are still in the processor's cache. It takes
+//! buffers first in, first out, so a ring of all of them would walk through the whole region (8 MiB) before it touched one again.
+//!
 //! Invariant: a buffer id is at any time in exactly one place: the kernel's buffer ring, the free list, or one [`Lease`]. The
 //! kernel (or [`BufferPool::fill`]) writes only to buffers that are in the ring (or just taken from the free list), and a lease
 //! reads only its own, so a lease's bytes never change under it. The region is freed when the pool and the last lease are gone;
@@ -30,7 +33,9 @@ struct Pool {
     region: Region,
     count: u16,
     size: u32,
-    /// Ids that are neither leased nor in a ring. Empty when a ring holds them.
+    /// Bytes from one buffer to the next.
+    stride: usize,
+    /// Ids that are neither leased nor in a ring; the last one came back last.
     free: RefCell<Vec<u16>>,
     ring: RefCell<Option<BufferRing>>,
     leased: Cell<u32>,
@@ -64,9 +69,10 @@ impl BufferPool {
                 "receive buffers: the count must be a power of two and the size above 0",
             ));
         }
-        let region = Region::new(usize::from(count) * size as usize)?;
+        let stride = stride(size);
+        let region = Region::new(usize::from(count) * stride)?;
         let free = RefCell::new((0..count).rev().collect());
-        Ok(BufferPool { inner: Rc::new(Pool { region, count, size, free, ring: RefCell::new(None), leased: Cell::new(0) }) })
+        Ok(BufferPool { inner: Rc::new(Pool { region, count, size, stride, free, ring: RefCell::new(None), leased: Cell::new(0) }) })
     }
 
     #[must_use]
@@ -121,23 +127,38 @@ impl BufferPool {
         Lease { place: Place::Pool { pool: Rc::clone(&self.inner), id }, start: 0, end: len.min(self.inner.size) }
     }
 
-    /// Moves every free buffer into a kernel buffer ring; [`BufferPool::received`] then names what the kernel filled.
+    /// Lends free buffers to a kernel buffer ring; [`BufferPool::received`] then names what the kernel filled.
     ///
     /// # Errors
     /// When the ring's memory cannot be described.
     pub(super) fn attach_ring(&self) -> io::Result<u64> {
         let ring = BufferRing::new(self.inner.count)?;
         let address = ring.address();
-        for id in self.inner.free.borrow_mut().drain(..) {
-            ring.give(self.inner.at(id) as u64, self.inner.size, id);
-        }
         *self.inner.ring.borrow_mut() = Some(ring);
+        self.top_up();
         Ok(address)
+    }
+
+    /// Fills the kernel's ring up for the next turn, with the buffers that came back last.
+    pub(super) fn top_up(&self) {
+        let pool = &*self.inner;
+        let ring = pool.ring.borrow();
+        let Some(ring) = &*ring else { return };
+        let mut free = pool.free.borrow_mut();
+        ring.adapt(pool.count);
+        while ring.held.get() < ring.wanted.get() {
+            let Some(id) = free.pop() else { break };
+            ring.put(pool.at(id) as u64, pool.size, id);
+        }
+        ring.publish();
     }
 
     /// The kernel reported `len` bytes in buffer `id`, which it took from the ring.
     pub(super) fn received(&self, id: u16, len: u32) -> Lease {
         debug_assert!(id < self.inner.count);
+        if let Some(ring) = &*self.inner.ring.borrow() {
+            ring.take();
+        }
         self.lease(id, len)
     }
 }
@@ -145,16 +166,13 @@ impl BufferPool {
 impl Pool {
     fn at(&self, id: u16) -> *mut u8 {
         debug_assert!(id < self.count);
-        // SAFETY: ids are below `count`, so the offset lies inside the region of `count * size` bytes.
-        unsafe { self.region.base.as_ptr().add(usize::from(id) * self.size as usize) }
+        // SAFETY: ids are below `count`, so the offset lies inside the region of `count * stride` bytes.
+        unsafe { self.region.base.as_ptr().add(usize::from(id) * self.stride) }
     }
 
     fn give_back(&self, id: u16) {
         self.leased.set(self.leased.get() - 1);
-        match &*self.ring.borrow() {
-            Some(ring) => ring.give(self.at(id) as u64, self.size, id),
-            None => self.free.borrow_mut().push(id),
-        }
+        self.free.borrow_mut().push(id);
     }
 }
 
@@ -237,20 +255,54 @@ impl Drop for Region {
 struct BufferRing {
     memory: Region,
     mask: u16,
+    /// Entries written; those after the published tail are not the kernel's yet.
     tail: Cell<u16>,
+    /// Buffers that the kernel may fill.
+    held: Cell<u16>,
+    /// As many as it should have when a turn begins.
+    wanted: Cell<u16>,
+    /// Taken since the last turn began, and the most taken in one turn of the present period.
+    taken: Cell<u16>,
+    taken_max: Cell<u16>,
+    turns: Cell<u16>,
 }
 
 impl BufferRing {
     fn new(entries: u16) -> io::Result<BufferRing> {
         let memory = Region::new(usize::from(entries) * size_of::<BufRingEntry>())?;
-        Ok(BufferRing { memory, mask: entries - 1, tail: Cell::new(0) })
+        let wanted = Cell::new(HELD_MIN.min(entries));
+        let [tail, held, taken, taken_max, turns] = [const { Cell::new(0) }; 5];
+        Ok(BufferRing { memory, mask: entries - 1, tail, held, wanted, taken, taken_max, turns })
     }
 
     fn address(&self) -> u64 {
         self.memory.base.as_ptr() as u64
     }
 
-    fn give(&self, address: u64, len: u32, id: u16) {
+    /// The kernel took one.
+    fn take(&self) {
+        self.held.set(self.held.get().saturating_sub(1));
+        self.taken.set(self.taken.get().saturating_add(1));
+    }
+
+    /// A turn that took more than half of what stood ready doubles it at once, so that a receive rarely finds the ring empty (that
+    /// costs arming it again); a period in which no turn took an eighth halves it.
+    fn adapt(&self, count: u16) {
+        let (taken, wanted) = (self.taken.replace(0), self.wanted.get());
+        self.taken_max.set(self.taken_max.get().max(taken));
+        if taken > wanted / 2 {
+            self.wanted.set(wanted.saturating_mul(2).min(count));
+        }
+        self.turns.set(self.turns.get() + 1);
+        if self.turns.get() == ADAPT_TURNS {
+            self.turns.set(0);
+            if self.taken_max.replace(0) < wanted / 8 {
+                self.wanted.set((wanted / 2).max(HELD_MIN.min(count)));
+            }
+        }
+    }
+
+    fn put(&self, address: u64, len: u32, id: u16) {
         let tail = self.tail.get();
         let base = self.memory.base.as_ptr().cast::<BufRingEntry>();
         // SAFETY: the index is masked to the ring's size; the kernel does not look at entries at or after the published tail,
@@ -261,10 +313,26 @@ impl BufferRing {
             entry.set_len(len);
             entry.set_bid(id);
         }
-        let next = tail.wrapping_add(1);
-        self.tail.set(next);
+        self.tail.set(tail.wrapping_add(1));
+        self.held.set(self.held.get() + 1);
+    }
+
+    fn publish(&self) {
+        let base = self.memory.base.as_ptr().cast::<BufRingEntry>();
         // SAFETY: the tail overlays the first entry's reserved field by the kernel's ABI; it is 2-byte aligned and shared with
-        // the kernel, hence the atomic store that releases the entry written above.
-        unsafe { (*BufRingEntry::tail(base).cast::<AtomicU16>()).store(next, Ordering::Release) }
+        // the kernel, hence the atomic store that releases the entries written above.
+        unsafe { (*BufRingEntry::tail(base).cast::<AtomicU16>()).store(self.tail.get(), Ordering::Release) }
     }
 }
+
+/// Bytes from one buffer to the next: buffers of whole pages would begin in the same few sets of the processor's cache, so that a
+/// hundred short messages evict one another; three lines more move each to other sets.
+#[must_use]
+pub const fn stride(size: u32) -> usize {
+    if size as usize >= PAGE { size as usize + COLOUR } else { size as usize }
+}
+
+const COLOUR: usize = 3 * 64;
+/// Buffers that stand ready at least.
+const HELD_MIN: u16 = 64;
+const ADAPT_TURNS: u16 = 4096;

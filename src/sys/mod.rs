@@ -15,7 +15,7 @@ mod ring;
 mod slots;
 mod span;
 
-pub use buffers::{BufferPool, Lease};
+pub use buffers::{BufferPool, Lease, stride};
 pub use eventfd::EventFd;
 pub use fd::Fd;
 pub use flag::SimBell;

@@ -41,11 +41,21 @@ pub fn listen(address: &Address, backlog: i32, nonblocking: bool) -> io::Result<
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_tcp_nodelay(true)?;
+        spare_loopback(&socket, &addr);
     }
     socket.set_nonblocking(nonblocking)?;
     socket.bind(&addr)?;
     socket.listen(backlog)?;
     Ok(Fd::adopt(OwnedFd::from(socket)))
+}
+
+/// On the loopback there is no path to probe: nothing is lost, nothing queues. Where the system's congestion control paces (bbr), each
+/// message would pay for it with a timer; reno, which every kernel has, does not. Connections to a loopback endpoint use it, and those
+/// that come in on a loopback listener, whose sockets inherit it; all others keep the system's choice. A refusal changes nothing.
+fn spare_loopback(socket: &Socket, addr: &SockAddr) {
+    if addr.as_socket().is_some_and(|addr| addr.ip().to_canonical().is_loopback()) {
+        let _ = socket.set_tcp_congestion(b"reno");
+    }
 }
 
 /// Takes over a listening socket. Whether it blocks is a property of the open file: all duplicates of one must want the same.
@@ -66,6 +76,7 @@ pub fn socket(address: &Address, nonblocking: bool) -> io::Result<(Fd, Box<SockA
     let socket = Socket::new(addr.domain(), Type::STREAM, None)?;
     if addr.domain() != Domain::UNIX {
         socket.set_tcp_nodelay(true)?;
+        spare_loopback(&socket, &addr);
     }
     socket.set_nonblocking(nonblocking)?;
     Ok((Fd::adopt(OwnedFd::from(socket)), Box::new(addr)))

@@ -75,6 +75,12 @@ impl Parts {
         self.0.iter().all(|part| part.as_slice().is_empty())
     }
 
+    /// Whether a receive buffer is lent to this message: while it is not sent, the pool lacks one.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Lease(_)))
+    }
+
     /// The runs that are left, in order; none of them is empty.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(Part::as_slice).filter(|slice| !slice.is_empty())

@@ -192,6 +192,7 @@ impl Ring {
     /// When the kernel refuses the enter itself (not an operation): the ring is then unusable.
     pub fn turn(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()> {
         self.arm_bell();
+        self.pool.top_up();
         self.drain_backlog()?;
         let wait = if self.ring.completion().is_empty() { wait } else { Wait::Now };
         if wait != Wait::Now || !self.ring.submission().is_empty() || self.has_work() {

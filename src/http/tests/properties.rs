@@ -210,7 +210,7 @@ proptest! {
         framing in prop_oneof![Just(Framing::None), any::<u32>().prop_map(|len| Framing::Length(len.into())), Just(Framing::Chunked)],
     ) {
         let head = request(&bytes).unwrap();
-        let client_addr = Some(std::net::Ipv4Addr::LOCALHOST.into());
+        let client_addr = "127.0.0.1";
         let edit = RequestEdit { framing, client_addr, proto: "http", trust_forwarded, request_id: b"id", forward_authorization, strip_coalesce: true };
         let mut out = Vec::new();
         write_request_line(&mut out, &head, &bytes, "up:1");

@@ -1,16 +1,16 @@
 //! What leaves: transcripts of heads in and heads out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{request, response};
 use crate::http::{
-    Framing, LAST_CHUNK, Method, RequestEdit, ResponseEdit, Version, framing_for_client, write_chunk_header, write_end_to_end_fields,
-    write_own_response, write_request_fields, write_request_line, write_response_head,
+    Framing, LAST_CHUNK, Method, RequestEdit, ResponseEdit, Version, client_addr_text, framing_for_client, write_chunk_header,
+    write_end_to_end_fields, write_own_response, write_request_fields, write_request_line, write_response_head,
 };
 
 const EDIT: RequestEdit<'static> = RequestEdit {
     framing: Framing::Length(2),
-    client_addr: Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))),
+    client_addr: "10.1.2.3",
     proto: "http",
     trust_forwarded: false,
     request_id: b"id-1",
@@ -53,7 +53,7 @@ fn rule_17_nothing_that_ends_at_this_hop_goes_on() {
     let bytes = "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop, upgrade, te\r\nx-hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTE: trailers\r\n\
                  Trailer: x\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\nProxy-Authorization: x\r\nProxy-Authenticate: x\r\nTransfer-Encoding: chunked\r\n\
                  Expect: 100-continue\r\nX-Headrace-Coalesce: off\r\nX-Headrace-Error: y\r\nAuthorization: s\r\nX-Api-Key: s\r\nX-End: 2\r\n\r\n";
-    let edit = RequestEdit { framing: Framing::Chunked, client_addr: None, proto: "", request_id: b"", ..EDIT };
+    let edit = RequestEdit { framing: Framing::Chunked, client_addr: "", proto: "", request_id: b"", ..EDIT };
     assert_eq!(
         sent_up(bytes, &edit),
         "GET / HTTP/1.1\r\nhost: gpu:8000\r\nX-End: 2\r\nx-forwarded-host: a\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -76,21 +76,21 @@ fn rule_18_identity_is_ours_unless_the_peer_is_trusted() {
         "GET / HTTP/1.1\r\nhost: gpu:8000\r\nX-Request-Id: theirs\r\nx-forwarded-for: 10.1.2.3\r\nx-forwarded-proto: http\r\n\
          x-forwarded-host: a\r\n\r\n"
     );
-    let mapped = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x0a01, 0x0203));
-    let trusted = RequestEdit { trust_forwarded: true, client_addr: Some(mapped), ..edit };
+    let mapped = client_addr_text(IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x0a01, 0x0203)));
+    let trusted = RequestEdit { trust_forwarded: true, client_addr: &mapped, ..edit };
     assert_eq!(
         sent_up(bytes, &trusted),
         "GET / HTTP/1.1\r\nhost: gpu:8000\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: h\r\nX-Forwarded-Port: 9\r\n\
          X-Real-IP: 1.1.1.1\r\nClient-Cert: x\r\nX-Request-Id: theirs\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.1.2.3\r\n\r\n"
     );
-    let unix = RequestEdit { client_addr: None, ..trusted };
+    let unix = RequestEdit { client_addr: "", ..trusted };
     assert!(sent_up(bytes, &unix).contains("X-Forwarded-For: 1.1.1.1\r\n"), "without an address of ours theirs stay as they are");
 }
 
 #[test]
 fn an_insane_request_id_is_replaced() {
     let bytes = "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: a b\r\nX-Request-Id: c\r\n\r\n";
-    let edit = RequestEdit { framing: Framing::None, client_addr: None, proto: "", ..EDIT };
+    let edit = RequestEdit { framing: Framing::None, client_addr: "", proto: "", ..EDIT };
     assert_eq!(sent_up(bytes, &edit), "GET / HTTP/1.1\r\nhost: gpu:8000\r\nx-forwarded-host: a\r\nx-request-id: id-1\r\n\r\n");
 }
 

@@ -45,6 +45,12 @@ impl Socket {
         .await
     }
 
+    /// Whether something queued is not sent yet.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.rt.0.sockets.borrow().is_sending(self.index)
+    }
+
     /// Tells the peer that nothing more will be sent (FIN).
     pub fn shutdown_write(&self) {
         let fd = self.fd();

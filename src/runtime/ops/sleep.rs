@@ -1,27 +1,25 @@
 //! Waiting for a moment, and for the end of the turn's other work.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::Rt;
 use crate::runtime::race::{Either, race};
-use crate::runtime::timers::TimerId;
 use crate::sys::Instant;
 
-/// Ready at a moment. Dropping it before costs nothing more.
+/// Ready at a moment. Making, polling and dropping it are cheap: a task has one timer, moved only when it would come too late
+/// (see `Tasks::wake_by`).
 pub struct Sleep {
     rt: Rt,
     at: Instant,
-    timer: Cell<Option<TimerId>>,
 }
 
 impl Rt {
     /// Ready at `at`, at most one timer slot (65 us) and one turn later.
     #[must_use]
     pub fn sleep_until(&self, at: Instant) -> Sleep {
-        Sleep { rt: self.clone(), at, timer: Cell::new(None) }
+        Sleep { rt: self.clone(), at }
     }
 
     /// `work`'s output, or `None` when `deadline` came first.
@@ -56,20 +54,7 @@ impl Future for Sleep {
         if inner.now.get() >= self.at {
             return Poll::Ready(());
         }
-        // Registered once: the task that polls a sleep first is the one that owns it.
-        if self.timer.get().is_none()
-            && let Some(task) = inner.tasks.current()
-        {
-            self.timer.set(Some(inner.timers.borrow_mut().insert(self.at, task)));
-        }
+        inner.tasks.wake_by(self.at, &mut inner.timers.borrow_mut());
         Poll::Pending
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        if let Some(timer) = self.timer.get() {
-            self.rt.0.timers.borrow_mut().remove(timer);
-        }
     }
 }

@@ -95,7 +95,7 @@ fn published(pool: &BufferPool, from: u16) -> Vec<(u64, u32, u16)> {
     let ring = pool.inner.ring.borrow();
     let ring = ring.as_ref().unwrap();
     let base = ring.memory.base.as_ptr().cast::<BufRingEntry>();
-    // SAFETY: the tail lies in the ring's memory (see `give`), which is written by this thread only.
+    // SAFETY: the tail lies in the ring's memory (see `put`), which is written by this thread only.
     let tail = unsafe { *BufRingEntry::tail(base) };
     let mut entries = Vec::new();
     let mut at = from;
@@ -109,7 +109,7 @@ fn published(pool: &BufferPool, from: u16) -> Vec<(u64, u32, u16)> {
 }
 
 #[test]
-fn attaching_a_ring_moves_every_free_buffer_into_it() {
+fn attaching_a_ring_lends_it_free_buffers_only() {
     let pool = BufferPool::new(4, 512).unwrap();
     let held = fill(&pool, 1, 1).unwrap();
     let address = pool.attach_ring().unwrap();
@@ -120,9 +120,10 @@ fn attaching_a_ring_moves_every_free_buffer_into_it() {
     assert!(!ids.contains(&id_of(&held)) && ids.len() == 3);
     assert!(entries.iter().all(|(address, len, id)| *address == pool.inner.at(*id) as u64 && *len == 512));
     drop(held);
+    pool.top_up();
     ids.push(published(&pool, 3)[0].2);
     ids.sort_unstable();
-    assert_eq!(ids, [0, 1, 2, 3], "a lease from before goes back to the ring");
+    assert_eq!(ids, [0, 1, 2, 3], "a lease from before goes to the ring with the next turn");
 }
 
 #[test]
@@ -137,8 +138,49 @@ fn a_ring_takes_each_buffer_back_once_also_when_its_tail_wraps() {
         let leases: Vec<Lease> = given.iter().map(|(_, _, id)| pool.received(*id, 3)).collect();
         assert_eq!((pool.leased(), published(&pool, at).len()), (2, 0));
         drop(leases);
+        pool.top_up();
     }
     assert_eq!(pool.leased(), 0);
+}
+
+/// One turn in which the kernel takes `count` buffers, whose leases end at once; returns their ids.
+fn turn(pool: &BufferPool, at: &mut u16, count: usize) -> Vec<u16> {
+    let given = published(pool, *at);
+    assert!(given.len() >= count, "{} stand ready, {count} are wanted", given.len());
+    let ids: Vec<u16> = given.iter().take(count).map(|(_, _, id)| *id).collect();
+    ids.iter().for_each(|id| drop(pool.received(*id, 1)));
+    *at = at.wrapping_add(u16::try_from(count).unwrap());
+    pool.top_up();
+    ids
+}
+
+#[test]
+fn a_ring_under_light_load_uses_few_buffers_again_and_again() {
+    let pool = BufferPool::new(1024, 64).unwrap();
+    pool.attach_ring().unwrap();
+    let mut at = 0;
+    let used: std::collections::BTreeSet<u16> = (0..1000).flat_map(|_| turn(&pool, &mut at, 8)).collect();
+    assert_eq!(used.len(), 64, "as many as stand ready, not all 1,024");
+}
+
+#[test]
+fn a_ring_grows_with_what_one_turn_takes_and_shrinks_when_it_is_not_needed() {
+    let pool = BufferPool::new(1024, 64).unwrap();
+    pool.attach_ring().unwrap();
+    let mut at = 0;
+    assert_eq!(published(&pool, at).len(), 64);
+    for (taken, ready) in [(32, 64), (33, 128), (64, 128), (65, 256), (256, 512), (512, 1024), (1024, 1024)] {
+        turn(&pool, &mut at, taken);
+        assert_eq!(published(&pool, at).len(), ready, "after a turn that took {taken}");
+    }
+    for _ in 0..2 * u32::from(super::ADAPT_TURNS) {
+        turn(&pool, &mut at, 1);
+    }
+    // What the kernel holds it keeps until it fills it: the ring is let run down, not emptied.
+    for _ in 0..1024 {
+        turn(&pool, &mut at, 1);
+    }
+    assert!(published(&pool, at).len() <= 512, "{} still stand ready", published(&pool, at).len());
 }
 
 fn id_of(lease: &Lease) -> u16 {
