@@ -76,7 +76,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(upstream.first_byte_timeout, Duration::from_secs(120));
     assert_eq!(upstream.total_timeout, Duration::from_secs(600));
     assert_eq!(upstream.pool_idle_timeout, Duration::from_secs(4));
-    assert_eq!(upstream.pool_max_idle, 256);
+    assert_eq!(upstream.pool_max_idle, 1024);
     assert_eq!(upstream.max_response_bytes, 64 * 1024 * 1024);
     assert!(!upstream.forward_authorization);
     assert_eq!(upstream.endpoints[0].weight, 1);
@@ -298,7 +298,7 @@ fn the_memory_sum_adds_up() {
     let line = |what: &str| sum.lines.iter().find(|line| line.what.starts_with(what)).unwrap().total_bytes;
     assert_eq!(line("receive buffers"), 2 * 1024 * crate::sys::stride(8192) as u64);
     assert_eq!(line("held request bodies"), 2 * (256 << 20));
-    assert_eq!(line("pooled connections"), 2 * 256 * limits::POOLED_CONNECTION_BYTES);
+    assert_eq!(line("pooled connections"), 2 * 1024 * limits::POOLED_CONNECTION_BYTES);
     // P10: a thousand connections under load stay within 64 MiB, besides what stands.
     const { assert!(1000 * (limits::CONNECTION_BYTES + limits::JOB_BYTES) <= 64 << 20) };
     // The largest configuration there can be must not overflow.

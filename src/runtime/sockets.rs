@@ -297,8 +297,10 @@ impl Sockets {
         stream.arrived.clear();
         stream.unsent = None;
         (stream.reader, stream.writer) = (None, None);
-        if stream.recv.is_some() || stream.send.is_some() || stream.connect.is_some() {
+        if stream.send.is_some() || stream.connect.is_some() {
             driver.cancel_all(stream.fd);
+        } else if stream.recv.is_some() {
+            driver.end_recv(stream.fd);
         }
         self.finish_closing(driver, index);
     }

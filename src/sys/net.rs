@@ -155,6 +155,11 @@ pub fn shutdown_write(fd: Fd) {
     let _ = SockRef::from(&fd.borrow()).shutdown(Shutdown::Write);
 }
 
+/// Ends the incoming side here, without a word to the peer: whoever waits for bytes sees the end of the stream.
+pub fn shutdown_read(fd: Fd) {
+    let _ = SockRef::from(&fd.borrow()).shutdown(Shutdown::Read);
+}
+
 /// Makes close send RST, so that a cut answer looks cut even when its length was not declared.
 pub fn reset_on_close(fd: Fd) {
     let _ = SockRef::from(&fd.borrow()).set_linger(Some(std::time::Duration::ZERO));

@@ -51,6 +51,11 @@ pub trait Driver {
     /// Asks to end every operation on `fd`.
     fn cancel_all(&mut self, fd: Fd);
 
+    /// Makes the one receive on `fd` end soon, before a close. Asks for no search through everything in flight, which `cancel_all` may.
+    fn end_recv(&mut self, fd: Fd) {
+        self.cancel_all(fd);
+    }
+
     /// Closes `fd`, on which no operation is in flight.
     fn close(&mut self, fd: Fd);
 
