@@ -22,6 +22,8 @@ def markdown(result: dict) -> str:
     ]
     if "shards" in result:
         lines += shards(result["shards"])
+    if "knob" in result:
+        lines += knob(result["knob"])
     if "embed" in result:
         lines += embed(result["embed"])
     return "\n".join(lines) + "\n"
@@ -45,6 +47,16 @@ def shards(part: dict) -> list[str]:
                 f"| {median(each('busy')):.0%} | {median(each('shard_spread')):.0%} | {spread(each('p50_us'), ',.0f')} | {spread(each('p99_us'), ',.0f')} "
                 f"| {sum(each('errors'))} | {sum(each('wrong'))} | {note} |"
             )
+    return lines + complaints(part)
+
+
+def knob(part: dict) -> list[str]:
+    columns = ("requests_per_second", ",.0f"), ("cpu_us_per_request", ".2f"), ("p50_us", ",.0f"), ("p99_us", ",.0f"), ("resident_mib", ".1f")
+    lines = ["", f"## tuning/{part['knob']}", "", f"One POST of 70 bytes, forwarded; {part['seconds']:.1f} s a run, off and on in turn.", ""]
+    lines += ["| | requests/s | CPU us a request | p50 us | p99 us | resident MiB | errors |", "|---|---|---|---|---|---|---|"]
+    for row in part["rows"]:
+        cells = [spread([run[key] for run in row["rounds"]], form) for key, form in columns]
+        lines.append(f"| {row['way']} | {' | '.join(cells)} | {sum(run['errors'] for run in row['rounds'])} |")
     return lines + complaints(part)
 
 

@@ -52,7 +52,7 @@ def upstreams(stage: Stage, cores: list[int], light: bool) -> tuple[list[Process
 def nginx(stage: Stage, cores: list[int], ports: list[int]) -> tuple[Process, int]:
     """nginx with a worker a core: keep-alive on both sides, no logs, nothing else switched on."""
     port = free_port()
-    folder = stage.out / "logs" / "nginx"
+    folder = stage.logs / "nginx"
     folder.mkdir(exist_ok=True)
     servers = "".join(f"    server 127.0.0.1:{one};\n" for one in ports)
     masks = " ".join("".join("1" if core == other else "0" for other in reversed(range(max(cores) + 1))) for core in cores)
@@ -100,7 +100,7 @@ def one(stage: Stage, work: str, contender: str, shards: int, seconds: float, li
 
 
 def measure(stage: Stage, work: str, server: Process, port: int, mine: list[int], loaders: list[int], seconds: float) -> dict:
-    body = stage.out / "logs" / "body.json"
+    body = stage.logs / "body.json"
     body.write_bytes(BODY)
     url, more = (f"http://127.0.0.1:{port}{PLAIN}", ["--post", body]) if work == "plain" else (f"http://127.0.0.1:{port}/v1/embeddings", ["--check"])
     connections = CONNECTIONS_PER_SHARD * len(mine)

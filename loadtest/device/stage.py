@@ -32,20 +32,20 @@ class Stage:
     headrace: Path
     generator: Path
     nginx: str | None
-    out: Path
+    logs: Path
     deadline: float
     cores: list[int] = field(default_factory=lambda: sorted(os.sched_getaffinity(0)))
     children: list = field(default_factory=list)
 
     def __post_init__(self):
         atexit.register(self.end_all)
-        (self.out / "logs").mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
 
     def start(self, name: str, arguments: list, cores: list[int]) -> "Process":
-        process = Process(name, arguments, cores, self.out / "logs" / f"{name}.log")
+        process = Process(name, arguments, cores, self.logs / f"{name}.log")
         self.children.append(process)
         return process
 
@@ -172,7 +172,7 @@ def free_port() -> int:
 def gateway(stage: Stage, name: str, cores: list[int], shards: int, config: str, more: str = "") -> tuple[Process, int, int]:
     """headrace with this configuration on these cores, `more` under [server]; its port and its admin port."""
     port, admin = free_port(), free_port()
-    file = stage.out / "logs" / f"{name}.toml"
+    file = stage.logs / f"{name}.toml"
     file.write_text(f'[server]\nlisten = ["127.0.0.1:{port}"]\n{more}[admin]\nlisten = "127.0.0.1:{admin}"\n{config}')
     process = stage.start(name, [stage.headrace, "serve", "--shards", shards, "--config", file], cores)
     process.answers(f"http://127.0.0.1:{admin}/livez")
