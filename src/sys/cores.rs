@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 /// Where Linux shows control groups.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+const CGROUP_ROOT: &str = "sys/fs/cgroup";
+
+/// A core's number is below this on every kernel there is (`CONFIG_NR_CPUS` ends there).
+const CORES_MAX: usize = 8192;
 
 /// The cores of the affinity mask, ascending. Empty only when the kernel does not tell.
 #[must_use]
@@ -19,18 +22,18 @@ pub fn allowed_cores() -> Vec<usize> {
 /// `None` when there is no bound.
 #[must_use]
 pub fn quota() -> Option<f64> {
-    let membership = read("/proc/self/cgroup".as_ref())?;
+    quota_below(Path::new("/"))
+}
+
+/// [`quota`] of a machine whose /proc and /sys stand below `root`.
+#[must_use]
+pub fn quota_below(root: &Path) -> Option<f64> {
+    let membership = read(&root.join("proc/self/cgroup"))?;
     let tightest = |left: Option<f64>, right: Option<f64>| match (left, right) {
         (Some(left), Some(right)) => Some(left.min(right)),
         (left, right) => left.or(right),
     };
-    membership.lines().map(line_quota).fold(None, tightest)
-}
-
-/// The cores of the machine that are switched on; `None` when /sys does not tell.
-#[must_use]
-pub fn online_count() -> Option<usize> {
-    parse_cpu_list(&read("/sys/devices/system/cpu/online".as_ref())?)
+    membership.lines().map(|line| line_quota(&root.join(CGROUP_ROOT), line)).fold(None, tightest)
 }
 
 /// The shards that `server.shards = "auto"` means: one per allowed core, and not more than the quota rounded up. At least 1.
@@ -51,13 +54,13 @@ pub fn count(cores: usize, quota: Option<f64>) -> u32 {
 }
 
 /// The quota of one line of /proc/self/cgroup, `0::/path` (v2) or `4:cpu,cpuacct:/path` (v1); cgroups(7).
-fn line_quota(line: &str) -> Option<f64> {
+fn line_quota(groups: &Path, line: &str) -> Option<f64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
     let (root, read_quota): (PathBuf, fn(&Path) -> Option<f64>) = if controllers.is_empty() {
-        (PathBuf::from(CGROUP_ROOT), v2_quota)
+        (groups.to_owned(), v2_quota)
     } else if controllers.split(',').any(|one| one == "cpu") {
-        (Path::new(CGROUP_ROOT).join(controllers), v1_quota)
+        (groups.join(controllers), v1_quota)
     } else {
         return None;
     };
@@ -91,16 +94,19 @@ pub fn parse_v2(text: &str) -> Option<f64> {
     ratio(words.next()?, words.next().unwrap_or("100000"))
 }
 
-/// `0-3,8`: how many (cpuset(7), list format).
-fn parse_cpu_list(text: &str) -> Option<usize> {
-    text.trim()
-        .split(',')
-        .map(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-            last.checked_sub(first)?.checked_add(1)
-        })
-        .try_fold(0_usize, |sum, count| sum.checked_add(count?))
+/// `0-3,8`: which (cpuset(7), list format). `None` when it is not such a list, or names cores that no kernel has.
+#[must_use]
+pub fn core_list(text: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last >= CORES_MAX {
+            return None;
+        }
+        cores.extend(first..=last);
+    }
+    Some(cores)
 }
 
 fn ratio(quota: &str, period: &str) -> Option<f64> {

@@ -1,6 +1,6 @@
 //! How many shards a machine gets: affinity masks and cgroup quotas of machines we do not have.
 
-use super::{allowed_cores, count, parse_cpu_list, parse_v2, shard_count};
+use super::{allowed_cores, core_list, count, parse_v2, shard_count};
 
 #[test]
 fn the_quota_rounds_up_and_never_beyond_the_cores() {
@@ -27,8 +27,15 @@ fn this_process_may_use_some_core() {
 }
 
 #[test]
-fn core_lists_are_counted() {
-    for (text, cores) in [("0-3,8\n", Some(5)), ("0", Some(1)), ("3-1", None), ("", None), ("0-18446744073709551615", None)] {
-        assert_eq!(parse_cpu_list(text), cores, "{text:?}");
+fn core_lists_are_read() {
+    for (text, cores) in [
+        ("0-3,8\n", Some(&[0, 1, 2, 3, 8][..])),
+        ("0", Some(&[0])),
+        ("3-1", None),
+        ("", None),
+        ("8192", None),
+        ("0-18446744073709551615", None),
+    ] {
+        assert_eq!(core_list(text).as_deref(), cores, "{text:?}");
     }
 }
