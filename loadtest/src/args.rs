@@ -4,20 +4,44 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use headrace::config::Io;
 use headrace::config::units::parse_duration;
 use headrace::mock::DIMS;
 use headrace::mock::client::{INPUT_BYTES_MIN, LoadBody, LoadConfig, Pace};
 use headrace::sys::net::Address;
 
-/// Load on an HTTP/1.1 server: closed loop, or open loop at a fixed rate without coordinated omission.
+use crate::upstream::UpstreamArgs;
+
+/// Load on an HTTP/1.1 server: closed loop, or open loop at a fixed rate without coordinated omission. Without a command the
+/// arguments are a load.
 #[derive(Debug, Parser)]
-#[command(name = "headrace-loadtest", version, arg_required_else_help = true)]
+#[command(
+    name = "headrace-loadtest",
+    version,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) load: Args,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A light server that gives every request the same answer, or a stream of stamped events.
+    Upstream(UpstreamArgs),
+}
+
+/// One load.
+#[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// `http://host:port/path` or `unix:/socket:/path`.
-    #[arg(long, value_name = "URL", value_parser = parse_url)]
-    pub(crate) url: Url,
+    #[arg(long, value_name = "URL", value_parser = parse_url, required = true)]
+    pub(crate) url: Option<Url>,
     /// Connections, each with one request at a time.
     #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) connections: u32,
@@ -60,6 +84,9 @@ pub(crate) struct Args {
     /// Give a request up after this.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
+    /// Run on this core only.
+    #[arg(long, value_name = "N")]
+    pub(crate) core: Option<usize>,
     /// Which driver moves bytes.
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t = Driver::Auto)]
     pub(crate) io: Driver,
@@ -73,6 +100,16 @@ pub(crate) enum Driver {
     Auto,
     Uring,
     Epoll,
+}
+
+impl From<Driver> for Io {
+    fn from(driver: Driver) -> Io {
+        match driver {
+            Driver::Auto => Io::Auto,
+            Driver::Uring => Io::Uring,
+            Driver::Epoll => Io::Epoll,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -103,7 +140,8 @@ impl Args {
     /// # Errors
     /// For a person: the name cannot be resolved, the file cannot be read.
     pub(crate) fn load(&self) -> Result<LoadConfig, String> {
-        let address = match &self.url.place {
+        let url = self.url.as_ref().ok_or("--url is missing: say where to send requests")?;
+        let address = match &url.place {
             Place::Unix(path) => Address::Unix(path.clone()),
             Place::Tcp(place) => {
                 let mut found = place.to_socket_addrs().map_err(|error| format!("{place}: {error}"))?;
@@ -112,19 +150,15 @@ impl Args {
         };
         Ok(LoadConfig {
             address,
-            authority: self.url.authority.clone(),
-            path: self.path.clone().unwrap_or_else(|| self.url.path.clone()),
+            authority: url.authority.clone(),
+            path: self.path.clone().unwrap_or_else(|| url.path.clone()),
             body: self.body()?,
             connections: self.connections,
             pace: self.rate.map_or(Pace::Closed, |per_second| Pace::Open { per_second }),
             duration: self.duration,
             timeout: self.timeout,
             check: self.check,
-            io: match self.io {
-                Driver::Auto => Io::Auto,
-                Driver::Uring => Io::Uring,
-                Driver::Epoll => Io::Epoll,
-            },
+            io: self.io.into(),
             salt: 0,
         })
     }
@@ -163,7 +197,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
     Ok(Url { place: Place::Tcp(place), authority: authority.to_owned(), path: path_or(path) })
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|_| format!("{text:?} is not a duration; write a number and a unit, like 5s or 500ms"))
 }
 

@@ -67,9 +67,10 @@ pub(crate) fn json(args: &Args, report: &LoadReport) -> Value {
 }
 
 fn place(args: &Args) -> String {
-    let path = args.path.as_ref().unwrap_or(&args.url.path);
-    match &args.url.place {
-        Place::Tcp(_) => format!("http://{}{path}", args.url.authority),
+    let Some(url) = &args.url else { return String::new() };
+    let path = args.path.as_ref().unwrap_or(&url.path);
+    match &url.place {
+        Place::Tcp(_) => format!("http://{}{path}", url.authority),
         Place::Unix(socket) => format!("unix:{}:{path}", socket.display()),
     }
 }

@@ -7,12 +7,12 @@ use headrace::mock::client::{LoadBody, Pace, run};
 use headrace::mock::{MockConfig, start};
 use headrace::sys::net::Address;
 
-use crate::args::{Args, Place, parse_url};
+use crate::args::{Arguments, Command, Place, parse_url};
 use crate::print;
 
 #[test]
 fn the_arguments_are_consistent() {
-    Args::command().debug_assert();
+    Arguments::command().debug_assert();
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn urls() {
 
 #[test]
 fn arguments_become_a_load() {
-    let parse = |line: &str| Args::try_parse_from(line.split(' '));
+    let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).map(|arguments| arguments.load);
     let args =
         parse("headrace-loadtest --url unix:/a.sock:/x -c 3 -d 250ms --rate 100.5 --items 4 --input-bytes 100 --check --path /y").unwrap();
     let load = args.load().unwrap();
@@ -52,10 +52,21 @@ fn arguments_become_a_load() {
 }
 
 #[test]
+fn a_load_and_a_command_do_not_mix() {
+    let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+    let upstream = parse("headrace-loadtest upstream --listen 127.0.0.1:21000 --answer-bytes 70 --every 20ms").unwrap();
+    assert!(
+        matches!(upstream.command, Some(Command::Upstream(args)) if args.answer_bytes == 70 && args.every == Duration::from_millis(20))
+    );
+    assert!(parse("headrace-loadtest -c 3").is_err(), "a load needs its url");
+    assert!(parse("headrace-loadtest --url http://a/ upstream --listen 127.0.0.1:21000").is_err());
+}
+
+#[test]
 fn both_prints_say_the_same() {
     let mock = start(MockConfig::default(), &Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
     let url = format!("{}/v1/embeddings", mock.url());
-    let args = Args::try_parse_from(["headrace-loadtest", "--url", &url, "-c", "2", "-d", "10ms", "--check"]).unwrap();
+    let args = Arguments::try_parse_from(["headrace-loadtest", "--url", &url, "-c", "2", "-d", "10ms", "--check"]).unwrap().load;
     let report = run(&args.load().unwrap()).unwrap();
     let (human, json) = (print::human(&args, &report), print::json(&args, &report));
     assert_eq!((&json["url"], &json["wrong"], &json["statuses"]["200"]), (&url.into(), &0.into(), &report.done.into()));

@@ -3,11 +3,13 @@
 //! comparing and printing belong to `cli/demo` and `loadtest/`.
 //!
 //! - `template`: a request rendered once, with holes for what makes it unique. `line`: one connection. `check`: is this the
-//!   answer to what we asked. `report`: what came of it.
+//!   answer to what we asked. `report`: what came of it. `stamp`: when an event of a stream was sent. `moment`: the clock for it.
 
 mod check;
 mod line;
+mod moment;
 mod report;
+mod stamp;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,9 @@ use crate::runtime::{Alone, Clock, RealClock, Rt, TaskId};
 use crate::sys::net::Address;
 use crate::sys::{EventFd, Instant};
 
+pub use moment::monotonic;
 pub use report::LoadReport;
+pub use stamp::{STAMP_BYTES, read_stamp, write_stamp};
 pub use template::{INPUT_BYTES_MIN, LoadBody};
 
 use line::Line;
