@@ -11,6 +11,7 @@ use headrace::mock::DIMS;
 use headrace::mock::client::{INPUT_BYTES_MIN, LoadBody, LoadConfig, Pace};
 use headrace::sys::net::Address;
 
+use crate::run::{LaunchArgs, RunArgs};
 use crate::upstream::UpstreamArgs;
 
 /// Load on an HTTP/1.1 server: closed loop, or open loop at a fixed rate without coordinated omission. Without a command the
@@ -34,6 +35,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// A light server that gives every request the same answer, or a stream of stamped events.
     Upstream(UpstreamArgs),
+    /// Measure contenders side by side, by scenario files, and judge their targets.
+    Run(Box<RunArgs>),
+    /// Bind to cores, then become another program: how `run` starts its children.
+    #[command(hide = true)]
+    Launch(LaunchArgs),
 }
 
 /// One load.

@@ -1,10 +1,11 @@
 //! `headrace-loadtest`: closed-loop and open-loop load on an HTTP/1.1 server, with answers that can be checked against the mock.
 //! The engine is `headrace::mock::client`; here are its arguments and what is printed. `upstream` is the light server behind what
-//! is measured.
+//! is measured, `run` measures contenders side by side.
 
 mod args;
 mod machine;
 mod print;
+mod run;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -21,6 +22,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Some(Command::Upstream(args)) => upstream::run(args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Run(args)) => Ok(run::run(args)),
+        Some(Command::Launch(args)) => Ok(run::launch(args)),
         None => load(&arguments.load),
     };
     outcome.unwrap_or_else(|error| {
