@@ -47,12 +47,16 @@ fn become_it(args: &LaunchArgs) -> String {
     format!("{program}: {error}")
 }
 
-/// Ten thousand connections need twice as many files at a proxy. A limit that cannot be raised shows as refused connections.
+/// Ten thousand connections need twice as many files at a proxy. Root may raise the hard limit too; a limit that cannot be raised shows as
+/// refused connections.
 pub(crate) fn raise_open_files() {
     const WANTED: u64 = 65_536;
     let now = getrlimit(Resource::Nofile);
-    let wanted = now.maximum.map_or(WANTED, |most| most.min(WANTED));
-    if now.current.is_some_and(|current| current < wanted) {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum });
+    if now.current.is_some_and(|current| current >= WANTED) {
+        return;
+    }
+    let most = now.maximum.map_or(WANTED, |most| most.max(WANTED));
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(WANTED), maximum: Some(most) }).is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
     }
 }

@@ -133,7 +133,7 @@ fn scenarios(args: &RunArgs) -> Result<Vec<Scenario>, String> {
             scenario.cases.iter_mut().for_each(|case| case.round = None);
         }
     }
-    found.retain(|scenario| !scenario.cases.is_empty() && scenario.reference().is_some());
+    found.retain(|scenario| !scenario.cases.is_empty() && scenario.has_process());
     if found.is_empty() { Err("nothing is left to measure: no such case, contender or short form".to_owned()) } else { Ok(found) }
 }
 

@@ -12,24 +12,24 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-const BODY: &str = r#"{"model":"mock","input":"is anybody there"}"#;
 const LIMIT: Duration = Duration::from_secs(5);
 /// An answer beyond this is cut; a stream need not be read to its end.
 const BODY_BYTES_MAX: u64 = 4 << 20;
 
-/// POSTs one small model call.
+/// POSTs one small model call. `model` is written as it is.
 ///
 /// # Errors
 /// For a person: what kept the answer from coming.
-pub(crate) fn ask(port: u16, path: &str) -> Result<Answer, String> {
+pub(crate) fn ask(port: u16, path: &str, model: &str) -> Result<Answer, String> {
     let fail = |error: std::io::Error| format!("127.0.0.1:{port}: {error}");
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), LIMIT).map_err(fail)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;
-    let length = BODY.len();
+    let body = format!(r#"{{"model":"{model}","input":"is anybody there"}}"#);
+    let length = body.len();
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all([head.as_bytes(), BODY.as_bytes()].concat().as_slice()).map_err(fail)?;
+    stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).map_err(fail)?;
     let mut answer = Vec::new();
     stream.take(BODY_BYTES_MAX).read_to_end(&mut answer).map_err(fail)?;
     parse(&answer).ok_or_else(|| format!("127.0.0.1:{port}: no HTTP answer: {}", begin(&answer)))

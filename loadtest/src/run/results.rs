@@ -176,7 +176,7 @@ impl ScenarioResult {
             setting: setting(scenario),
             // A column in which nobody has a figure says nothing.
             columns: scenario.columns.iter().copied().filter(|metric| cases.iter().any(|case| case.has(*metric))).collect(),
-            reference: scenario.reference().map(|one| one.name.clone()).unwrap_or_default(),
+            reference: scenario.reference().unwrap_or_default().to_owned(),
             contenders,
             cases,
             verdicts,

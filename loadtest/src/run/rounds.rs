@@ -26,7 +26,7 @@ pub(crate) fn run(scenario: &Scenario, grounds: &Grounds, signals: &Interrupts, 
     progress.note(&format!("{}: starting the contenders", scenario.name));
     let mut stage = Stage::set(scenario, grounds, signals)?;
     let names: Vec<String> = stage.standing.iter().map(|one| one.name.clone()).collect();
-    let reference = scenario.reference().map(|one| one.name.clone()).unwrap_or_default();
+    let reference = scenario.reference().unwrap_or_default().to_owned();
     let mut cases = Vec::new();
     for case in &scenario.cases {
         let mut run = CaseRun { scenario, case, grounds, signals };
@@ -136,7 +136,7 @@ impl CaseRun<'_> {
             pss_bytes: memory.pss,
             rss_bytes_start: one.rss_bytes_start,
         });
-        sample::figures(&report, usage, sample::idle_count(&self.case.args))
+        sample::figures(&report, usage)
     }
 
     fn wants(&self, metric: Metric) -> bool {

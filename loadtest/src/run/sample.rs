@@ -24,10 +24,8 @@ const REPORTED: &[(Metric, &str)] = &[
     (Metric::P50Us, "/latency/p50_us"),
     (Metric::P99Us, "/latency/p99_us"),
     (Metric::P999Us, "/latency/p999_us"),
-    (Metric::Errors, "/errors"),
     (Metric::Wrong, "/wrong"),
     (Metric::GeneratorCpuUs, "/generator_cpu_us_per_request"),
-    (Metric::ClosedByPeer, "/closed_by_peer"),
     (Metric::TtftP99Us, "/stream/ttft/p99_us"),
     (Metric::EventP50Us, "/stream/added/p50_us"),
     (Metric::EventP99Us, "/stream/added/p99_us"),
@@ -37,7 +35,7 @@ const REPORTED: &[(Metric, &str)] = &[
 ///
 /// # Errors
 /// For a person: the report lacks what no load can do without, or nothing was answered.
-pub(crate) fn figures(report: &Value, usage: Option<Usage>, idle: u32) -> Result<BTreeMap<Metric, f64>, String> {
+pub(crate) fn figures(report: &Value, usage: Option<Usage>) -> Result<BTreeMap<Metric, f64>, String> {
     let number = |place: &str| report.pointer(place).and_then(Value::as_f64);
     let mut figures = BTreeMap::new();
     for (metric, place) in REPORTED {
@@ -46,14 +44,24 @@ pub(crate) fn figures(report: &Value, usage: Option<Usage>, idle: u32) -> Result
         }
     }
     let done = number("/done").ok_or("the generator's report has no `done`")?;
+    let idle = number("/idle/opened").unwrap_or(0.0);
+    let sum = |places: &[&str]| places.iter().filter_map(|place| number(place)).reduce(|a, b| a + b);
+    for (metric, places) in
+        [(Metric::Errors, &["/errors", "/idle/failed"]), (Metric::ClosedByPeer, &["/closed_by_peer", "/idle/closed_by_peer"])]
+    {
+        if let Some(value) = sum(places) {
+            figures.insert(metric, value);
+        }
+    }
     let events = number("/stream/events").filter(|events| *events > 0.0);
     if let Some(events) = events {
-        let lost = ["/stream/missing", "/stream/out_of_order", "/stream/cut"].into_iter().filter_map(number).sum();
-        figures.insert(Metric::EventsLost, lost);
+        if let Some(lost) = sum(&["/stream/missing", "/stream/out_of_order", "/stream/cut"]) {
+            figures.insert(Metric::EventsLost, lost);
+        }
         if let Some(elapsed) = number("/elapsed_s").filter(|elapsed| *elapsed > 0.0) {
             figures.insert(Metric::EventsPerSecond, events / elapsed);
         }
-    } else if done <= 0.0 {
+    } else if done <= 0.0 && idle <= 0.0 {
         return Err(format!("no request was answered: {}", failures(report)));
     } else {
         // A report of requests has latencies of streams that never began.
@@ -68,7 +76,7 @@ pub(crate) fn figures(report: &Value, usage: Option<Usage>, idle: u32) -> Result
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds and bytes of one round are far below 2^52")]
-fn add_usage(figures: &mut BTreeMap<Metric, f64>, usage: Usage, requests: f64, events: Option<f64>, idle: u32) {
+fn add_usage(figures: &mut BTreeMap<Metric, f64>, usage: Usage, requests: f64, events: Option<f64>, idle: f64) {
     const MIB: f64 = 1024.0 * 1024.0;
     let cpu_us = usage.cpu_ns as f64 / 1e3;
     if requests > 0.0 {
@@ -82,9 +90,9 @@ fn add_usage(figures: &mut BTreeMap<Metric, f64>, usage: Usage, requests: f64, e
     if let Some(pss) = usage.pss_bytes {
         figures.insert(Metric::PssMib, pss as f64 / MIB);
     }
-    if idle > 0 {
+    if idle > 0.0 {
         let grown = usage.rss_bytes.saturating_sub(usage.rss_bytes_start);
-        figures.insert(Metric::IdleKib, grown as f64 / 1024.0 / f64::from(idle));
+        figures.insert(Metric::IdleKib, grown as f64 / 1024.0 / idle);
     }
 }
 
@@ -110,9 +118,4 @@ fn failures(report: &Value) -> String {
         .filter(|value| **value != Value::Object(serde_json::Map::new()));
     let told: Vec<String> = told.map(ToString::to_string).collect();
     if told.is_empty() { "it says no reason".to_owned() } else { told.join(" ") }
-}
-
-/// The number behind `--idle` in the arguments of a case.
-pub(crate) fn idle_count(args: &[String]) -> u32 {
-    args.iter().position(|arg| arg == "--idle").and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(0)
 }

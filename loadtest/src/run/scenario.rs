@@ -33,6 +33,7 @@ pub(crate) struct Scenario {
     /// What the table shows, most important first; the first is what the plot draws.
     pub(crate) columns: Vec<Metric>,
     pub(crate) quick: Option<Quick>,
+    reference: Option<String>,
 }
 
 /// Which cores each side may use.
@@ -73,6 +74,14 @@ pub(crate) struct Load {
     /// How the one answer before the first round is judged.
     #[serde(default)]
     pub(crate) verify: Verify,
+}
+
+impl Load {
+    /// What the generator asks for, `mock` unless its arguments say otherwise.
+    pub(crate) fn model(&self) -> &str {
+        let after = self.args.iter().skip_while(|arg| *arg != "--model").nth(1);
+        after.map_or("mock", String::as_str)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -163,6 +172,7 @@ struct Raw {
     targets: Vec<Spanned<RawTarget>>,
     columns: Vec<Metric>,
     quick: Option<Spanned<Quick>>,
+    reference: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -232,9 +242,15 @@ impl Scenario {
         });
     }
 
-    /// What ratios are taken to: the first contender that is a process.
-    pub(crate) fn reference(&self) -> Option<&Contender> {
-        self.contenders.iter().find(|one| one.peer != DIRECT)
+    /// What ratios are taken to: the one the file names, else the first contender that is a process.
+    pub(crate) fn reference(&self) -> Option<&str> {
+        let named = self.reference.as_deref().and_then(|name| self.contenders.iter().find(|one| one.name == name));
+        named.or_else(|| self.contenders.iter().find(|one| one.peer != DIRECT)).map(|one| one.name.as_str())
+    }
+
+    /// Somebody is there to be measured.
+    pub(crate) fn has_process(&self) -> bool {
+        self.contenders.iter().any(|one| one.peer != DIRECT)
     }
 }
 
@@ -276,6 +292,9 @@ impl Raw {
         if let Some(quick) = &self.quick {
             names.quick(quick, mistakes);
         }
+        if let Some(reference) = &self.reference {
+            names.contender(reference.get_ref(), reference.span().start, mistakes);
+        }
         Scenario {
             name,
             shows: self.shows,
@@ -290,6 +309,7 @@ impl Raw {
             targets,
             columns: self.columns,
             quick: self.quick.map(Spanned::into_inner),
+            reference: self.reference.map(Spanned::into_inner),
         }
     }
 }

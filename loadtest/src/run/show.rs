@@ -85,7 +85,7 @@ pub(crate) fn promise(verdict: &Verdict) -> String {
 
 pub(crate) fn outcome(verdict: &Verdict) -> &'static str {
     match verdict {
-        Verdict { value: None, .. } => "not measured",
+        Verdict { value: None, .. } => "NOT MEASURED",
         Verdict { met: true, .. } => "met",
         _ => "MISSED",
     }

@@ -110,6 +110,10 @@ impl Builder<'_> {
         self.grounds.bin.join(name).display().to_string()
     }
 
+    fn ask(&self, port: u16) -> Result<Answer, String> {
+        probe::ask(port, &self.scenario.load.path, self.scenario.load.model())
+    }
+
     fn upstreams(&mut self) -> Result<(Vec<Child>, Behind), String> {
         let port = self.next_port()?;
         // A socket's path has room for 107 bytes, which a deep checkout would fill.
@@ -120,9 +124,8 @@ impl Builder<'_> {
             children.push(self.upstream(&format!("unix:{}", socket.display()), port)?);
             self.wait_for(&mut children, |_| socket.exists())?;
         }
-        let path = self.scenario.load.path.clone();
-        self.wait_for(&mut children, |_| probe::ask(port, &path).is_ok_and(|answer| answer.status == 200))?;
-        let answer = probe::ask(port, &path)?;
+        self.wait_for(&mut children, |_| self.ask(port).is_ok_and(|answer| answer.status == 200))?;
+        let answer = self.ask(port)?;
         Ok((children, Behind { port, socket, answer }))
     }
 
@@ -204,7 +207,7 @@ impl Builder<'_> {
         let until = host::now() + peer.start_limit()?;
         loop {
             child.alive()?;
-            let judged = probe::ask(one.port, &self.scenario.load.path).and_then(|answer| answer.judge(expected));
+            let judged = self.ask(one.port).and_then(|answer| answer.judge(expected));
             match judged {
                 Ok(()) => return Ok(()),
                 Err(why) if host::now() > until => return Err(format!("{why}{}", child.tail())),

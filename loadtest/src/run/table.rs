@@ -14,7 +14,7 @@ pub(crate) fn text(results: &Results) -> String {
         results.scenarios.iter().flat_map(|one| one.verdicts.iter().map(move |verdict| (one.name.as_str(), verdict))).collect();
     if !verdicts.is_empty() {
         let _ = writeln!(out, "targets");
-        let mut rows = vec![["scenario", "promise", "measured", ""].map(str::to_owned).to_vec()];
+        let mut rows = vec![["scenario", "promise", "measured", "outcome"].map(str::to_owned).to_vec()];
         for (name, verdict) in &verdicts {
             let value = verdict.value.map_or_else(|| "-".to_owned(), show::summary);
             rows.push(vec![(*name).to_owned(), show::promise(verdict), value, show::outcome(verdict).to_owned()]);
