@@ -5,8 +5,12 @@
 //! with its number and the moment it was sent. Framing is read strictly; what has two readings is refused with 400.
 
 mod events;
+#[cfg(test)]
+mod loads;
 mod request;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::num::NonZeroU64;
@@ -83,6 +87,3 @@ fn remove_left_over(path: &std::path::Path) {
         let _ = std::fs::remove_file(path);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,7 @@ use headrace::sys::net::Address;
 use super::server::{Answers, Server, body};
 
 /// A server on its own thread; it ends with the process of the tests.
-fn serve(io: Io, answers: &Answers) -> Option<std::net::SocketAddr> {
+pub(super) fn serve(io: Io, answers: &Answers) -> Option<std::net::SocketAddr> {
     let (said, heard) = std::sync::mpsc::channel();
     let answers = answers.clone();
     std::thread::spawn(move || {
