@@ -99,7 +99,10 @@ at_most = 0
     let shown = ["--json", "r.json", "--svg", "r.svg", "--markdown", "r.md", "--refresh", "doc.md"];
     let done = run(&folder, "22500", &[&["tiny.toml"], &shown[..]].concat());
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(!done.status.success() && said.contains("fault: broken: "), "a contender that does not start is told and fails the run\n{said}");
+    assert!(
+        !done.status.success() && said.contains("fault: broken: "),
+        "a contender that does not start is told and fails the run\n{said}"
+    );
     let results: Value = serde_json::from_str(&fs::read_to_string(folder.join("r.json")).unwrap()).unwrap();
     let tiny = &results["scenarios"][0];
     let contenders = tiny["cases"][0]["contenders"].as_array().unwrap();

@@ -60,7 +60,7 @@ fn targets(results: &Results) -> String {
     row(&["---", "---", "---:", "---"].map(str::to_owned), &mut out);
     for scenario in &results.scenarios {
         for verdict in &scenario.verdicts {
-            let value = verdict.value.map_or_else(|| "-".to_owned(), show::summary);
+            let value = show::measured(verdict);
             row(&[scenario.name.clone(), show::promise(verdict), value, show::outcome(verdict).to_owned()], &mut out);
         }
     }

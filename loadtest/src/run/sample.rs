@@ -63,12 +63,14 @@ pub(crate) fn figures(report: &Value, usage: Option<Usage>) -> Result<BTreeMap<M
         }
     } else if done <= 0.0 && idle <= 0.0 {
         return Err(format!("no request was answered: {}", failures(report)));
-    } else {
-        // A report of requests has latencies of streams that never began.
-        for metric in [Metric::TtftP99Us, Metric::EventP50Us, Metric::EventP99Us] {
-            figures.remove(&metric);
-        }
     }
+    // The latency of what never happened is reported as nothing, and is no figure.
+    let nothing: &[Metric] = match (events, done > 0.0) {
+        (Some(_), _) => &[],
+        (None, true) => &[Metric::TtftP99Us, Metric::EventP50Us, Metric::EventP99Us],
+        (None, false) => &[Metric::RequestsPerSecond, Metric::P50Us, Metric::P99Us, Metric::P999Us, Metric::GeneratorCpuUs],
+    };
+    figures.retain(|metric, _| !nothing.contains(metric));
     if let Some(usage) = usage {
         add_usage(&mut figures, usage, done + number("/errors").unwrap_or(0.0), events, idle);
     }

@@ -22,6 +22,16 @@ pub(crate) fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// A count.
+pub(crate) fn whole(value: f64) -> String {
+    grouped(&format!("{value:.0}"))
+}
+
+/// What a verdict measured.
+pub(crate) fn measured(verdict: &Verdict) -> String {
+    verdict.value.map_or_else(|| "-".to_owned(), |value| if verdict.metric.is_fault() { whole(value.median) } else { summary(value) })
+}
+
 fn grouped(digits: &str) -> String {
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |rest| ("-", rest));
     let mut out = sign.to_owned();
@@ -47,7 +57,7 @@ pub(crate) fn cells(scenario: &ScenarioResult, one: &Figures) -> Vec<String> {
     let mut cells = vec![one.contender.clone()];
     for (at, metric) in scenario.columns.iter().enumerate() {
         cells.push(match one.figure(*metric) {
-            _ if metric.is_fault() => one.sum(*metric).map_or_else(|| "-".to_owned(), number),
+            _ if metric.is_fault() => one.sum(*metric).map_or_else(|| "-".to_owned(), whole),
             Some(figure) => summary(figure.summary),
             None if fault.is_some() && one.figures.is_empty() => "failed".to_owned(),
             None => "-".to_owned(),

@@ -25,9 +25,16 @@ pub(crate) fn picture(results: &Results) -> String {
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">"#
     );
     let _ = writeln!(out, r##"<rect width="100%" height="100%" fill="#ffffff"/>"##);
+    // A contender keeps its colour from panel to panel.
+    let mut names: Vec<&str> = Vec::new();
+    for one in results.scenarios.iter().flat_map(|scenario| &scenario.contenders) {
+        if !names.contains(&one.name.as_str()) {
+            names.push(&one.name);
+        }
+    }
     for (at, scenario) in results.scenarios.iter().enumerate() {
         let _ = writeln!(out, r#"<g transform="translate(0 {})">"#, PANEL * count(at));
-        panel(scenario, &mut out);
+        panel(scenario, &names, &mut out);
         out.push_str("</g>\n");
     }
     let _ = writeln!(
@@ -40,7 +47,7 @@ pub(crate) fn picture(results: &Results) -> String {
     out
 }
 
-fn panel(scenario: &ScenarioResult, out: &mut String) {
+fn panel(scenario: &ScenarioResult, names: &[&str], out: &mut String) {
     let Some(metric) = scenario.columns.first().copied() else { return };
     let against = if metric.has_ratio() { format!(", ratio to {}", scenario.reference) } else { String::new() };
     let _ = writeln!(out, r#"<text x="{LEFT}" y="20" font-size="14" font-weight="bold">{}</text>"#, escape(&scenario.name));
@@ -78,10 +85,10 @@ fn panel(scenario: &ScenarioResult, out: &mut String) {
         for (number, one) in case.contenders.iter().enumerate() {
             let Some(value) = bars(one) else { continue };
             let x = left + group * 0.1 + width * count(number);
-            draw_bar(&Bar { x, width, colour: colour(number), name: &one.contender, value }, y, out);
+            draw_bar(&Bar { x, width, colour: colour(names, &one.contender), name: &one.contender, value }, y, out);
         }
     }
-    legend(scenario, out);
+    legend(scenario, names, out);
 }
 
 struct Bar<'a> {
@@ -113,10 +120,10 @@ fn draw_bar(bar: &Bar<'_>, y: impl Fn(f64) -> f64, out: &mut String) {
     );
 }
 
-fn legend(scenario: &ScenarioResult, out: &mut String) {
+fn legend(scenario: &ScenarioResult, names: &[&str], out: &mut String) {
     let Some(case) = scenario.cases.first() else { return };
     let mut x = LEFT;
-    for (at, one) in case.contenders.iter().enumerate() {
+    for one in &case.contenders {
         let y = TOP + PLOT_HEIGHT + 34.0;
         let failed = if bar_anywhere(scenario, &one.contender) { "" } else { " (no figures)" };
         let name = format!("{}{failed}", one.contender);
@@ -124,7 +131,7 @@ fn legend(scenario: &ScenarioResult, out: &mut String) {
             out,
             r#"<rect x="{x:.1}" y="{:.1}" width="10" height="10" fill="{}"/><text x="{:.1}" y="{y:.1}">{}</text>"#,
             y - 9.0,
-            colour(at),
+            colour(names, &one.contender),
             x + 14.0,
             escape(&name)
         );
@@ -149,7 +156,8 @@ fn grid_step(top: f64) -> f64 {
     [5.0, 2.0, 1.0].into_iter().map(|factor| factor * power).find(|step| top / step >= 4.0).unwrap_or(power)
 }
 
-fn colour(at: usize) -> &'static str {
+fn colour(names: &[&str], name: &str) -> &'static str {
+    let at = names.iter().position(|one| *one == name).unwrap_or(0);
     COLOURS.get(at % COLOURS.len()).copied().unwrap_or("#000000")
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn text(results: &Results) -> String {
         let _ = writeln!(out, "targets");
         let mut rows = vec![["scenario", "promise", "measured", "outcome"].map(str::to_owned).to_vec()];
         for (name, verdict) in &verdicts {
-            let value = verdict.value.map_or_else(|| "-".to_owned(), show::summary);
+            let value = show::measured(verdict);
             rows.push(vec![(*name).to_owned(), show::promise(verdict), value, show::outcome(verdict).to_owned()]);
         }
         align(&rows, 4, &mut out);

@@ -80,8 +80,13 @@ fn no_answer_is_a_failure_and_says_why() {
     let report = json!({"done": 0, "errors": 7, "statuses": {"502": 7}, "failures": {}});
     assert_eq!(figures(&report, None).unwrap_err(), "no request was answered: {\"502\":7}");
     assert!(figures(&json!({}), None).is_err());
-    let idle = json!({"done": 0, "errors": 0, "idle": {"opened": 10}});
-    assert!(figures(&idle, Some(USAGE)).is_ok(), "silent connections are a load without answers");
+    let idle = json!({"done": 0, "errors": 0, "idle": {"opened": 10}, "requests_per_second": 0.0, "latency": {"p50_us": 0.0}});
+    let found = figures(&idle, Some(USAGE)).unwrap();
+    assert!(
+        found.contains_key(&Metric::IdleKib) && found.contains_key(&Metric::CoresBusy),
+        "silent connections are a load without answers"
+    );
+    assert!(!found.contains_key(&Metric::P50Us) && !found.contains_key(&Metric::RequestsPerSecond), "{found:?}");
 }
 
 #[test]
