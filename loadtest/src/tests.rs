@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use headrace::config::Io;
 use headrace::mock::client::{LoadBody, LoadReport, Mix, Pace, run};
 use headrace::mock::{MockConfig, start};
 use headrace::sys::net::Address;
@@ -55,6 +56,9 @@ fn arguments_become_a_load() {
         parse("headrace-loadtest --url http://127.0.0.1:1 --body-bytes 70 --mix 0.01 --warmup 1s --churn 9").unwrap().load().unwrap();
     assert!(matches!(mixed.body, LoadBody::Sized { body_bytes: 70, model_last: false, .. }));
     assert!(matches!(mixed.mix, Some(Mix { share: 0.01, body: LoadBody::Sized { body_bytes: 225_280, .. } })));
+    assert_eq!(parse("headrace-loadtest --url http://127.0.0.1:1 -c 1024").unwrap().load().unwrap().io, Io::Auto);
+    assert_eq!(parse("headrace-loadtest --url http://127.0.0.1:1 -c 1000 --idle 25").unwrap().load().unwrap().io, Io::Epoll);
+    assert_eq!(parse("headrace-loadtest --url http://127.0.0.1:1 -c 5000 --io uring").unwrap().load().unwrap().io, Io::Uring);
     assert_eq!((mixed.warmup, mixed.churn), (Duration::from_secs(1), Some(9)));
     for bad in [
         "--rate 0",

@@ -113,7 +113,7 @@ impl Line {
         if self.head.status == 200 {
             let result = self.read_events(&socket, streaming).await;
             let mut report = streaming.report.borrow_mut();
-            if streaming.counted_from <= streaming.due_at {
+            if monotonic() >= streaming.counted_from {
                 report.streams.streams += 1;
                 report.streams.cut += u64::from(result.is_err());
             }
@@ -126,7 +126,7 @@ impl Line {
         Ok(Answered { status: self.head.status, keep_alive: self.head.keep_alive })
     }
 
-    /// Waits in silence until the peer ends the connection.
+    /// Waits until the peer ends the connection.
     pub(super) async fn closed(&self) {
         // Bytes nobody asked for are no end.
         while let Some(socket) = &self.socket {
@@ -154,6 +154,7 @@ impl Line {
     pub(super) fn finish(&mut self, keep: bool) {
         if !keep {
             self.socket = None;
+            self.used = 0;
         }
         self.buffer.clear();
         self.decoded.clear();

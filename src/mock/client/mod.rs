@@ -51,7 +51,8 @@ pub struct LoadConfig {
     pub connections: u32,
     /// Connections beside them that ask once, before the start, and then are only kept open.
     pub idle: u32,
-    /// A connection is closed after this many requests and made anew; what that takes is part of the next request's latency.
+    /// A connection ends with this request of its own (which says `connection: close`, and then the server's end is waited for) and is
+    /// made anew; what making it takes is part of the next request's latency.
     pub churn: Option<u32>,
     pub pace: Pace,
     /// Before the duration begins; nothing in it is counted.

@@ -46,7 +46,7 @@ pub struct LoadReport {
 /// What was seen of answers that were streams of events.
 #[derive(Clone, Debug, Default)]
 pub struct StreamReport {
-    /// Streams that ended, well or not.
+    /// Streams that ended, well or not; like events they are counted when that was behind the warm-up, whenever they were begun.
     pub streams: u64,
     pub events: u64,
     /// Numbers that were skipped; the event of one that comes later after all is out of order as well.

@@ -112,7 +112,7 @@ impl Run {
     /// The life of a connection that is only kept open: one request, then silence.
     async fn stay(&self, rt: &Rt, at: u32) {
         let mut line = Line::new(rt.clone());
-        let request = self.template.request(u64::from(at) | 1 << 47, rt.take_vec());
+        let request = self.template.request(u64::from(at) | 1 << 47, rt.take_vec(), false);
         let opened = match self.connect(rt, &mut line).await {
             Ok(()) => {
                 let exchange = line.exchange(&self.config.address, request);
@@ -189,9 +189,15 @@ impl Run {
             let outcome = self.exchange(rt, line, &request).await;
             if request.counted {
                 self.count(rt, line, &request, outcome, schedule);
+            } else if matches!(self.config.body, LoadBody::Chat { .. }) {
+                // A stream of the warm-up goes on behind it, and its events are counted.
+                self.took(rt, schedule);
             }
-            let worn = self.config.churn.is_some_and(|most| line.used >= most);
-            line.finish(!worn && outcome.is_ok_and(|answered| answered.keep_alive));
+            if outcome.is_ok() && self.wears(line.used) {
+                // Who ends a connection first keeps its port for a minute: thousands of them here would make each connect a search.
+                let _ = rt.before(rt.now() + END_TIMEOUT, line.closed()).await;
+            }
+            line.finish(!self.wears(line.used) && outcome.is_ok_and(|answered| answered.keep_alive));
             if outcome.is_err_and(|reason| matches!(reason, "connect" | "no_port")) {
                 rt.sleep_until(rt.now() + CONNECT_PAUSE).await;
             }
@@ -199,7 +205,7 @@ impl Run {
     }
 
     async fn exchange(&self, rt: &Rt, line: &mut Line, request: &Request) -> Result<Answered, Failure> {
-        let parts = self.template_of(request).request(request.unique, rt.take_vec());
+        let parts = self.template_of(request).request(request.unique, rt.take_vec(), self.wears(line.used + 1));
         let now = self.clock.now();
         if let LoadBody::Chat { .. } = self.config.body {
             let streaming = Streaming {
@@ -214,14 +220,18 @@ impl Run {
         rt.before(now + self.config.timeout, exchange).await.unwrap_or(Err("timeout"))
     }
 
+    /// Whether a connection ends with its request number `used`.
+    fn wears(&self, used: u32) -> bool {
+        self.config.churn.is_some_and(|most| used >= most)
+    }
+
     fn template_of(&self, request: &Request) -> &Template {
         self.long.as_ref().filter(|_| request.is_long).unwrap_or(&self.template)
     }
 
     fn count(&self, rt: &Rt, line: &mut Line, request: &Request, outcome: Result<Answered, Failure>, schedule: Schedule) {
-        let now = rt.now();
+        let now = self.took(rt, schedule);
         let mut report = self.report.borrow_mut();
-        report.elapsed = report.elapsed.max(now.since(schedule.counted_from));
         match outcome {
             Ok(answered) => {
                 let long = self.long.is_some().then_some(request.is_long);
@@ -233,6 +243,14 @@ impl Run {
             }
             Err(reason) => report.failed(reason),
         }
+    }
+
+    /// Notes that the run was not over before now.
+    fn took(&self, rt: &Rt, schedule: Schedule) -> Instant {
+        let now = rt.now();
+        let mut report = self.report.borrow_mut();
+        report.elapsed = report.elapsed.max(now.since(schedule.counted_from));
+        now
     }
 
     /// The moment the next request is due, once it has come; `None` when the run is over. In a closed loop every connection
@@ -340,4 +358,6 @@ impl Run {
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// Well below the listen queues of servers: nginx has 511.
 const CONNECTING_MAX: u32 = 128;
+/// What a server that was told to end a connection is given.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -40,6 +40,8 @@ impl LoadBody {
 
 /// The whole request, head and body.
 pub(super) struct Template {
+    /// Where the empty line begins that ends the head.
+    head_end: usize,
     /// Up to the last hole, or to the end of a short request: copied and filled in for each use.
     front: Vec<u8>,
     /// What never changes behind it: lent to every send.
@@ -91,6 +93,7 @@ impl Template {
             ),
         }
         .into_bytes();
+        let head_end = bytes.len() - 2;
         let Draft { body, mut items } = draft;
         for item in &mut items {
             *item = item.start + bytes.len()..item.end + bytes.len();
@@ -98,15 +101,18 @@ impl Template {
         bytes.extend_from_slice(&body);
         let holes_end = items.last().map_or(0, |item| item.start + HOLE_BYTES);
         let back = if bytes.len() - holes_end > COPIED_BYTES_MAX { bytes.split_off(holes_end) } else { Vec::new() };
-        Template { front: bytes, back: Bytes::from(back), items, base64: as_base64, dims: dims_wanted }
+        Template { head_end, front: bytes, back: Bytes::from(back), items, base64: as_base64, dims: dims_wanted }
     }
 
-    /// The request number `unique`, built in `front`, which is empty.
-    pub(super) fn request(&self, unique: u64, mut front: Vec<u8>) -> Parts {
+    /// The request number `unique`, built in `front`, which is empty. `last`: the server is told to end the connection behind it.
+    pub(super) fn request(&self, unique: u64, mut front: Vec<u8>, last: bool) -> Parts {
         front.extend_from_slice(&self.front);
         let digits = hex(unique);
         for item in &self.items {
             front[item.start..item.start + HOLE_BYTES].copy_from_slice(&digits);
+        }
+        if last {
+            front.splice(self.head_end..self.head_end, *b"connection: close\r\n");
         }
         let parts = Parts::from(front);
         if self.back.is_empty() { parts } else { parts.with(self.back.clone()) }

@@ -43,8 +43,8 @@ fn a_request_is_well_formed_and_unique() {
     for (items, base64) in [(1, false), (12, true)] {
         let template = template(items, base64);
         let (mut one, mut two) = (Vec::<u8>::new(), Vec::<u8>::new());
-        one.extend(template.request(0x0123_4567_89ab_cdef, Vec::new()).slices().flatten());
-        two.extend(template.request(u64::MAX, Vec::new()).slices().flatten());
+        one.extend(template.request(0x0123_4567_89ab_cdef, Vec::new(), false).slices().flatten());
+        two.extend(template.request(u64::MAX, Vec::new(), false).slices().flatten());
         assert_eq!(one.len(), two.len());
         let text = String::from_utf8(one).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -103,6 +103,14 @@ fn numbers_in_another_spelling_are_compared_by_value() {
 }
 
 #[test]
+fn the_last_request_of_a_connection_says_so() {
+    let template = template(1, false);
+    let text = |last| -> Vec<u8> { template.request(7, Vec::new(), last).slices().flatten().copied().collect() };
+    let (usual, last) = (String::from_utf8(text(false)).unwrap(), String::from_utf8(text(true)).unwrap());
+    assert_eq!(last, usual.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n"));
+}
+
+#[test]
 fn a_body_has_exactly_the_bytes_asked_for() {
     let config = LoadConfig::embeddings(Address::Unix("/unused".into()), "mock", 1, Duration::ZERO);
     for body_bytes in [70, 1024, 16_384, 225_280] {
@@ -111,7 +119,7 @@ fn a_body_has_exactly_the_bytes_asked_for() {
             let chat = LoadBody::Chat { model: "mock".to_owned(), body_bytes: body_bytes.max(200), model_last, max_tokens: Some(9) };
             for (body, bytes) in [(sized, body_bytes), (chat, body_bytes.max(200))] {
                 let template = Template::new(&config, &body);
-                let request: Vec<u8> = template.request(0xabc, Vec::new()).slices().flatten().copied().collect();
+                let request: Vec<u8> = template.request(0xabc, Vec::new(), false).slices().flatten().copied().collect();
                 let text = String::from_utf8(request).unwrap();
                 let (head, body) = text.split_once("\r\n\r\n").unwrap();
                 assert_eq!(body.len(), bytes as usize);
