@@ -38,7 +38,7 @@ pub(crate) enum Metric {
     RssMib,
     /// The same, shared pages divided among those who share them.
     PssMib,
-    /// Growth of resident memory since the contender's start, per idle connection.
+    /// Growth of resident memory from the contender's start to the end of the round, per idle connection.
     IdleKib,
     /// Connections that the contender closed although they were to stay.
     ClosedByPeer,

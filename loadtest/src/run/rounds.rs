@@ -117,7 +117,7 @@ impl CaseRun<'_> {
         let pids = one.child.as_ref().map(Child::pids).unwrap_or_default();
         let (before, begun) = (CpuReading::take(&proc, &pids), host::now());
         let mut generator = self.generator(one.port, time)?;
-        let mut memory = Memory { next: begun, rss: 0, pss: None, half: begun + time / 2 };
+        let mut memory = Memory { next: begun, rss: 0, last: 0, pss: None, half: begun + time / 2 };
         let waited = generator.wait(time + GENERATOR_GRACE, self.signals, || memory.look(&proc, &pids, self.wants(Metric::PssMib)));
         let wall = host::now() - begun;
         // Workers that were made meanwhile count too.
@@ -133,6 +133,7 @@ impl CaseRun<'_> {
             cpu_ns: after.ns_since(&before),
             wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
             rss_bytes: memory.rss,
+            rss_bytes_last: memory.last,
             pss_bytes: memory.pss,
             rss_bytes_start: one.rss_bytes_start,
         });
@@ -165,6 +166,7 @@ struct Memory {
     next: std::time::Instant,
     half: std::time::Instant,
     rss: u64,
+    last: u64,
     pss: Option<u64>,
 }
 
@@ -175,7 +177,8 @@ impl Memory {
             return;
         }
         self.next = now + MEMORY_STEP;
-        self.rss = self.rss.max(usage::rss_bytes(proc, pids));
+        self.last = usage::rss_bytes(proc, pids);
+        self.rss = self.rss.max(self.last);
         if pss && self.pss.is_none() && now > self.half {
             self.pss = Some(usage::pss_bytes(proc, pids));
         }

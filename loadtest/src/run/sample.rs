@@ -13,6 +13,8 @@ pub(crate) struct Usage {
     pub(crate) wall_ns: u64,
     /// The highest seen while the load ran.
     pub(crate) rss_bytes: u64,
+    /// The last seen before the load ended: what stays when connections have settled.
+    pub(crate) rss_bytes_last: u64,
     pub(crate) pss_bytes: Option<u64>,
     /// After its start, before any load.
     pub(crate) rss_bytes_start: u64,
@@ -93,7 +95,7 @@ fn add_usage(figures: &mut BTreeMap<Metric, f64>, usage: Usage, requests: f64, e
         figures.insert(Metric::PssMib, pss as f64 / MIB);
     }
     if idle > 0.0 {
-        let grown = usage.rss_bytes.saturating_sub(usage.rss_bytes_start);
+        let grown = usage.rss_bytes_last.saturating_sub(usage.rss_bytes_start);
         figures.insert(Metric::IdleKib, grown as f64 / 1024.0 / idle);
     }
 }

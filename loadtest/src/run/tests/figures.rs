@@ -10,8 +10,14 @@ use crate::run::sample::{Usage, add_differences, figures};
 use crate::run::scenario::{Bound, Target};
 use crate::run::stats::{Summary, ratios};
 
-const USAGE: Usage =
-    Usage { cpu_ns: 30_000_000, wall_ns: 60_000_000, rss_bytes: 9 << 20, pss_bytes: Some(4 << 20), rss_bytes_start: 1 << 20 };
+const USAGE: Usage = Usage {
+    cpu_ns: 30_000_000,
+    wall_ns: 60_000_000,
+    rss_bytes: 9 << 20,
+    rss_bytes_last: 5 << 20,
+    pss_bytes: Some(4 << 20),
+    rss_bytes_start: 1 << 20,
+};
 
 #[test]
 fn medians() {
@@ -48,7 +54,7 @@ fn a_round_of_requests() {
         (Metric::CoresBusy, 0.5),
         (Metric::RssMib, 9.0),
         (Metric::PssMib, 4.0),
-        (Metric::IdleKib, 2048.0),
+        (Metric::IdleKib, 1024.0),
     ] {
         assert_eq!(found.get(&metric), Some(&value), "{metric:?}");
     }
