@@ -31,7 +31,7 @@ pub use chat::reply;
 pub use gpu::{Call, Gpu};
 pub use mark::Mark;
 pub use stats::MockStats;
-pub use thread::{MockHandle, own_runtime, start};
+pub use thread::{MockHandle, own_driver, own_runtime, start};
 pub use vector::{DIMS, DIMS_MAX, token_item, vector, write_base64, write_numbers};
 
 use stats::Counters;

@@ -107,19 +107,26 @@ impl Drop for MockHandle {
     }
 }
 
-/// A runtime for a thread that is no shard: the mock's, or the load clients'.
+/// A runtime for a thread that is no shard: the mock's.
+///
+/// # Errors
+/// As [`own_driver`].
+pub fn own_runtime(io: Io, clock: RealClock, bell: &EventFd) -> io::Result<Rt> {
+    Ok(Rt::new(own_driver(io, bell)?, Clock::from(clock)))
+}
+
+/// A driver for a thread that is no shard: the mock's runtime, the load clients, the load test's light upstream.
 ///
 /// # Errors
 /// When the wanted driver cannot be made; with `Auto` only when neither can.
-pub fn own_runtime(io: Io, clock: RealClock, bell: &EventFd) -> io::Result<Rt> {
+pub fn own_driver(io: Io, bell: &EventFd) -> io::Result<Box<dyn Driver>> {
     let epoll = || -> io::Result<Box<dyn Driver>> { Ok(Box::new(EpollDriver::new(pool()?, bell.clone())?)) };
     let uring = || -> io::Result<Box<dyn Driver>> { Ok(Box::new(UringDriver::new(pool()?, bell.clone())?)) };
-    let driver = match io {
-        Io::Uring => uring()?,
-        Io::Epoll => epoll()?,
-        Io::Auto => uring().or_else(|_| epoll())?,
-    };
-    Ok(Rt::new(driver, Clock::from(clock)))
+    match io {
+        Io::Uring => uring(),
+        Io::Epoll => epoll(),
+        Io::Auto => uring().or_else(|_| epoll()),
+    }
 }
 
 fn pool() -> io::Result<BufferPool> {

@@ -2,36 +2,40 @@
 //! (requests are due at fixed moments, and a late one counts from its moment: no coordinated omission). It reports what it saw;
 //! comparing and printing belong to `cli/demo` and `loadtest/`.
 //!
-//! - `template`: a request rendered once, with holes for what makes it unique. `line`: one connection. `check`: is this the
-//!   answer to what we asked. `report`: what came of it.
+//! - `template`: a request rendered once, with holes for what makes it unique. `pace`: when requests are due. `run`: the tasks of
+//!   one thread. `line`: one connection. `events`: answers that are streams. `check`: is this the answer to what we asked.
+//!   `report`: what came of it. `stamp`: when an event of a stream was sent. `moment`: the clock for it.
+//!
+//! A latency ends when the turn that brought the last byte woke from its wait, on the clock read there, and begins in a closed
+//! loop when the request is queued: what the generator itself needs to hand a turn's requests to the kernel is in it.
 
 mod check;
+mod events;
 mod line;
+mod moment;
+mod pace;
 mod report;
+mod run;
+mod stamp;
 mod template;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
-use std::task::Poll;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::own_runtime;
-use super::stats::thread_cpu;
 use crate::config::Io;
-use crate::runtime::{Alone, Clock, RealClock, Rt, TaskId};
+use crate::runtime::{Clock, RealClock};
+use crate::sys::EventFd;
 use crate::sys::net::Address;
-use crate::sys::{EventFd, Instant};
 
-pub use report::LoadReport;
+pub use moment::monotonic;
+pub use pace::Pace;
+pub use report::{IdleReport, LoadReport, StreamReport, Timing};
+pub use stamp::{STAMP_BYTES, read_stamp, write_stamp};
 pub use template::{INPUT_BYTES_MIN, LoadBody};
-
-use line::Line;
-use template::Template;
 
 /// What to ask, whom, how often and how long.
 #[derive(Clone, PartialEq, Debug)]
@@ -41,12 +45,21 @@ pub struct LoadConfig {
     pub authority: String,
     pub path: String,
     pub body: LoadBody,
-    /// Connections, each with one request at a time. At least 1, at most 65,536.
+    /// Some requests have another body.
+    pub mix: Option<Mix>,
+    /// Connections, each with one request at a time. At most 65,536.
     pub connections: u32,
+    /// Connections beside them that ask once, before the start, and then are only kept open.
+    pub idle: u32,
+    /// A connection ends with this request of its own (which says `connection: close`, and then the server's end is waited for) and is
+    /// made anew; what making it takes is part of the next request's latency.
+    pub churn: Option<u32>,
     pub pace: Pace,
+    /// Before the duration begins; nothing in it is counted.
+    pub warmup: Duration,
     /// No request is begun after this; those begun are waited for.
     pub duration: Duration,
-    /// Per request; then its connection is closed and made anew.
+    /// Per request (of a stream: per silence); then its connection is closed and made anew.
     pub timeout: Duration,
     /// Compare each vector with [`super::vector`].
     pub check: bool,
@@ -55,13 +68,20 @@ pub struct LoadConfig {
     pub salt: u16,
 }
 
-/// When requests begin.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Pace {
-    /// As soon as the connection is free.
-    Closed,
-    /// At fixed moments, this many a second over all connections; latency counts from the moment, sent in time or not.
-    Open { per_second: f64 },
+/// Some requests have another body.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mix {
+    /// Of all requests, 0 to 1.
+    pub share: f64,
+    pub body: LoadBody,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Progress {
+    pub done: u64,
+    pub errors: u64,
+    pub events: u64,
 }
 
 impl LoadConfig {
@@ -73,8 +93,12 @@ impl LoadConfig {
             authority: "localhost".to_owned(),
             path: "/v1/embeddings".to_owned(),
             body: LoadBody::embeddings(model),
+            mix: None,
             connections,
+            idle: 0,
+            churn: None,
             pace: Pace::Closed,
+            warmup: Duration::ZERO,
             duration,
             timeout: Duration::from_secs(30),
             check: true,
@@ -89,187 +113,114 @@ impl LoadConfig {
 /// # Errors
 /// When no driver can be made or it breaks; what servers do wrong is in the report.
 pub fn run(config: &LoadConfig) -> io::Result<LoadReport> {
-    let (clock, bell) = (RealClock::start(), EventFd::new()?);
-    let rt = own_runtime(config.io, clock.clone(), &bell)?;
-    let run = begin(&rt, &Clock::from(clock), config);
-    let result = run.to_the_end(&rt);
-    rt.shut_down();
-    result.map(|()| run.report.take())
+    run_with(config, || Ok(()), |_| {})
 }
 
-/// Runs the load on several threads that share connections and rate, and adds their reports up.
+fn run_with(config: &LoadConfig, start: impl FnOnce() -> io::Result<()>, tell: impl FnMut(Progress)) -> io::Result<LoadReport> {
+    let (clock, bell) = (RealClock::start(), EventFd::new()?);
+    let rt = own_runtime(config.io, clock.clone(), &bell)?;
+    let run = run::begin(&rt, &Clock::from(clock), config);
+    let result = run.to_the_end(&rt, start, tell);
+    let report = run.take_report();
+    rt.shut_down();
+    result.map(|()| report)
+}
+
+/// Runs the load on several threads that share connections and rate, begin together, and add their reports up. `tell` is given
+/// the state of all of them about once a second.
 ///
 /// # Errors
 /// As [`run`], or when a thread cannot be started.
-pub fn run_on_threads(config: &LoadConfig, threads: u32) -> io::Result<LoadReport> {
-    let threads = threads.clamp(1, config.connections.max(1));
+pub fn run_on_threads(config: &LoadConfig, threads: u32, mut tell: impl FnMut(Progress)) -> io::Result<LoadReport> {
+    let threads = threads.clamp(1, config.connections.max(config.idle).max(1));
+    let (said, heard) = channel();
     let mut running = Vec::new();
     for at in 0..threads {
-        let share = LoadConfig {
-            connections: config.connections / threads + u32::from(at < config.connections % threads),
-            pace: match config.pace {
-                Pace::Closed => Pace::Closed,
-                Pace::Open { per_second } => Pace::Open { per_second: per_second / f64::from(threads) },
-            },
-            salt: config.salt.wrapping_add(u16::try_from(at).unwrap_or(0)),
-            ..config.clone()
-        };
-        running.push(std::thread::Builder::new().name("load".to_owned()).spawn(move || run(&share))?);
+        let (share, said) = (share_of(config, at, threads), said.clone());
+        let (go, wait) = channel();
+        let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || run_one(&share, at, &said, &wait))?;
+        running.push((thread, go));
     }
-    let mut sum = LoadReport::new();
-    for thread in running {
-        sum.add(&thread.join().map_err(|_| io::Error::other("a load thread panicked"))??);
-    }
-    Ok(sum)
-}
-
-/// One run's state, shared by its connections.
-struct Run {
-    config: LoadConfig,
-    template: Template,
-    clock: Clock,
-    begun_at: Instant,
-    ends_at: Instant,
-    cpu_before: Duration,
-    /// Requests whose moment was taken (open loop).
-    taken: Cell<u64>,
-    /// Connections that wait for a moment.
-    idle: RefCell<VecDeque<TaskId>>,
-    /// Connections that have not ended.
-    live: Cell<u32>,
-    /// There are answers that can be checked.
-    check: bool,
-    report: RefCell<LoadReport>,
-}
-
-fn begin(rt: &Rt, clock: &Clock, config: &LoadConfig) -> Rc<Run> {
-    let begun_at = clock.now();
-    let connections = config.connections.clamp(1, 1 << 16);
-    let run = Rc::new(Run {
-        template: Template::new(config),
-        clock: clock.clone(),
-        begun_at,
-        ends_at: begun_at + config.duration,
-        cpu_before: thread_cpu(),
-        taken: Cell::new(0),
-        idle: RefCell::default(),
-        live: Cell::new(connections),
-        check: config.check && matches!(config.body, LoadBody::Embeddings { .. }),
-        report: RefCell::new(LoadReport::new()),
-        config: config.clone(),
-    });
-    for at in 0..connections {
-        let (of_task, rt2) = (Rc::clone(&run), rt.clone());
-        rt.spawn(async move {
-            of_task.ask(&rt2, at).await;
-            of_task.live.set(of_task.live.get() - 1);
-        });
-    }
-    run
-}
-
-impl Run {
-    /// One connection's life.
-    async fn ask(&self, rt: &Rt, at: u32) {
-        let mut line = Line::new(rt.clone());
-        let origin = u64::from(self.config.salt) << 48 | u64::from(at & 0xffff) << 32;
-        let mut count = 0;
-        while let Some(due_at) = self.next(rt, count == 0).await {
-            let unique = origin | (count & 0xffff_ffff);
-            count += 1;
-            let mut request = rt.take_vec();
-            self.template.write(unique, &mut request);
-            let exchange = line.exchange(&self.config.address, request);
-            let outcome = rt.before(self.clock.now() + self.config.timeout, exchange).await;
-            let now = rt.now();
-            let outcome = outcome.unwrap_or(Err("timeout"));
-            let failed_to_connect = outcome == Err("connect");
-            {
-                let mut report = self.report.borrow_mut();
-                report.elapsed = report.elapsed.max(now.since(self.begun_at));
-                match outcome {
-                    Ok(answered) => {
-                        report.answered(answered.status, now.since(due_at), line.received());
-                        if answered.status == 200 && self.check {
-                            report.checked += 1;
-                            report.wrong += u64::from(!line.check(&self.template, unique));
-                        }
-                    }
-                    Err(reason) => report.failed(reason),
+    drop(said);
+    let mut states = vec![Progress::default(); running.len()];
+    let mut ready = 0;
+    for (at, word) in heard {
+        match word {
+            Word::Ready => {
+                ready += 1;
+                let all = ready == threads;
+                for (_, go) in running.iter().filter(|_| all) {
+                    // One that has left needs no start.
+                    let _ = go.send(());
                 }
             }
-            line.finish(outcome.is_ok_and(|answered| answered.keep_alive));
-            if failed_to_connect {
-                rt.sleep_until(rt.now() + CONNECT_PAUSE).await;
+            Word::Progress(state) => {
+                states[at as usize] = state;
+                if at == 0 {
+                    tell(states.iter().fold(Progress::default(), |sum, one| sum.plus(*one)));
+                }
             }
+            // The others would wait for it for ever: without its `go` each of them ends.
+            Word::Left if ready < threads => break,
+            Word::Left => {}
         }
     }
-
-    /// The moment the next request is due, once it has come; `None` when the run is over. In a closed loop every connection
-    /// asks at least once.
-    async fn next(&self, rt: &Rt, first: bool) -> Option<Instant> {
-        match self.config.pace {
-            Pace::Closed => {
-                let now = self.clock.now();
-                (first || now < self.ends_at).then_some(now)
-            }
-            Pace::Open { .. } => poll_fn(|_| self.poll_due(rt)).await,
+    let mut sum = LoadReport::new();
+    let mut failure = None;
+    for (thread, go) in running {
+        drop(go);
+        match thread.join().map_err(|_| io::Error::other("a load thread panicked"))? {
+            Ok(report) => sum.add(&report),
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
+    failure.map_or(Ok(sum), Err)
+}
 
-    fn poll_due(&self, rt: &Rt) -> Poll<Option<Instant>> {
-        let now = self.clock.now();
-        if now >= self.ends_at {
-            return Poll::Ready(None);
-        }
-        let due_at = self.due_at(self.taken.get());
-        if due_at <= now {
-            self.taken.set(self.taken.get() + 1);
-            return Poll::Ready(Some(due_at));
-        }
-        self.idle.borrow_mut().extend(rt.current());
-        Poll::Pending
-    }
+/// What a thread tells the one that started it.
+enum Word {
+    /// All its connections are made.
+    Ready,
+    Progress(Progress),
+    /// It ends, well or not.
+    Left,
+}
 
-    fn due_at(&self, number: u64) -> Instant {
-        let Pace::Open { per_second } = self.config.pace else { return self.begun_at };
-        let after = Duration::try_from_secs_f64(number as f64 / per_second).unwrap_or(Duration::MAX);
-        self.begun_at + after
-    }
+/// Says that its thread ends, however that comes about.
+struct Leaving<'a>(&'a Sender<(u32, Word)>, u32);
 
-    fn to_the_end(&self, rt: &Rt) -> io::Result<()> {
-        loop {
-            rt.run_tasks();
-            if self.live.get() == 0 {
-                break;
-            }
-            let somebody_idle = !self.idle.borrow().is_empty();
-            rt.wait(somebody_idle.then(|| self.due_at(self.taken.get()).min(self.ends_at)), &Alone)?;
-            self.wake_due(rt);
-        }
-        let mut report = self.report.borrow_mut();
-        report.cpu = thread_cpu().saturating_sub(self.cpu_before);
-        if let Pace::Open { .. } = self.config.pace {
-            let mut unsent = self.taken.get();
-            while self.due_at(unsent) < self.ends_at {
-                unsent += 1;
-            }
-            report.unsent = unsent - self.taken.get();
-        }
-        Ok(())
-    }
-
-    /// Wakes one idle connection per request that is due; all of them when the run is over.
-    fn wake_due(&self, rt: &Rt) {
-        let now = self.clock.now();
-        let mut number = self.taken.get();
-        while now >= self.ends_at || self.due_at(number) <= now {
-            let Some(task) = self.idle.borrow_mut().pop_front() else { return };
-            rt.wake(task);
-            number += 1;
-        }
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.send((self.1, Word::Left));
     }
 }
 
-/// Between a refused connection and the next try, so that a server that is down is not hammered.
-const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+fn run_one(share: &LoadConfig, at: u32, said: &Sender<(u32, Word)>, go: &Receiver<()>) -> io::Result<LoadReport> {
+    let _leaving = Leaving(said, at);
+    let start = || {
+        let _ = said.send((at, Word::Ready));
+        go.recv().map_err(|_| io::Error::other("another thread of the load failed"))
+    };
+    run_with(share, start, |state| drop(said.send((at, Word::Progress(state)))))
+}
+
+/// What thread `at` of `threads` does.
+fn share_of(config: &LoadConfig, at: u32, threads: u32) -> LoadConfig {
+    let part = |whole: u32| whole / threads + u32::from(at < whole % threads);
+    LoadConfig {
+        connections: part(config.connections),
+        idle: part(config.idle),
+        pace: match config.pace {
+            Pace::Closed => Pace::Closed,
+            Pace::Open { per_second } => Pace::Open { per_second: per_second / f64::from(threads) },
+        },
+        salt: config.salt.wrapping_add(u16::try_from(at).unwrap_or(0)),
+        ..config.clone()
+    }
+}
+
+impl Progress {
+    fn plus(self, other: Progress) -> Progress {
+        Progress { done: self.done + other.done, errors: self.errors + other.errors, events: self.events + other.events }
+    }
+}

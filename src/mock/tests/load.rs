@@ -114,7 +114,7 @@ fn errors_are_counted_by_status_and_by_reason() {
 fn threads_share_connections_and_add_up() {
     for mock in mocks(&MockConfig::default()) {
         let config = LoadConfig::embeddings(mock.address().clone(), "m", 5, SHORT);
-        let report = run_on_threads(&config, 2).unwrap();
+        let report = run_on_threads(&config, 2, |_| {}).unwrap();
         assert!(report.done >= 5);
         assert_eq!((report.errors(), report.checked, report.wrong), (0, report.done, 0));
         assert_eq!(mock.stats().unwrap().calls, report.done);
