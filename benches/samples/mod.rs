@@ -1,7 +1,7 @@
 //! What the benches feed: heads and bodies as clients and servers send them. Two of them measuring the same thing must mean the same
 //! input, so it stands here once.
 
-#![allow(dead_code, reason = "each bench takes what it needs")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each bench takes what it needs; one that cannot go on should stop")]
 
 pub(crate) mod rounds;
 pub(crate) mod routes;
