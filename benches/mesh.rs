@@ -4,6 +4,9 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench that cannot go on should stop")]
 #![expect(clippy::disallowed_types, reason = "what the mesh is made of is measured bare too")]
 
+#[path = "samples/pace.rs"]
+mod pace;
+
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -139,5 +142,5 @@ fn counters(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, one_thread, two_threads, counters);
+criterion_group!(name = benches; config = pace::short(); targets = one_thread, two_threads, counters);
 criterion_main!(benches);
