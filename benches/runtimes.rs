@@ -76,7 +76,7 @@ fn serve(name: &str, upstream: &str) -> io::Result<()> {
 
 fn compare(quick: bool) -> io::Result<()> {
     let plan = if quick {
-        Plan { rounds: 2, warm: Duration::from_millis(100), time: Duration::from_millis(300) }
+        Plan { rounds: 3, warm: Duration::from_millis(100), time: Duration::from_millis(300) }
     } else {
         Plan { rounds: 5, warm: Duration::from_millis(150), time: Duration::from_millis(550) }
     };

@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -87,7 +86,7 @@ fn write_request(bytes: &'static [u8]) -> Box<dyn FnMut()> {
     assert!(head.parse(bytes, &mut 0, &HeadLimits::default()).is_ok());
     let edit = RequestEdit {
         framing: Framing::Length(70),
-        client_addr: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        client_addr: "127.0.0.1",
         proto: "http",
         trust_forwarded: false,
         request_id: b"hr-0123456789abcdef",
