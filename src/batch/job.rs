@@ -97,7 +97,7 @@ pub struct LaneRules {
     pub max_bytes: u64,
     /// Ceiling on holding a ready batch below the in-flight limit; zero: none.
     pub max_delay: Duration,
-    /// Calls in flight per endpoint.
+    /// Calls in flight per endpoint; the ceiling of what is learned where the upstream batches by itself.
     pub in_flight: u32,
     /// Items waiting per lane at most.
     pub max_queue_items: u32,

@@ -3,10 +3,12 @@
 
 use super::cost::Caps;
 use super::held::{Held, Jobs, Part, Parts};
+use super::inflight::InFlight;
 use super::isolate::Isolation;
 use super::job::LaneRules;
 use super::key::OwnedKey;
 use super::rule::{Endpoint, Waiting};
+use crate::config::BatchingMode;
 use crate::sys::Instant;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -27,6 +29,8 @@ pub(super) struct Lane {
     /// The last call was an isolation call: a batch has the next slot, if one waits.
     pub(super) batch_next: bool,
     pub(super) caps: Caps,
+    /// Of a batching upstream.
+    pub(super) in_flight: InFlight,
     /// No merging until then: the upstream answered a merged call wrongly.
     pub(super) solo_until: Instant,
     pub(super) solo_period: Duration,
@@ -61,6 +65,7 @@ impl Lane {
             isolation: Isolation::default(),
             batch_next: false,
             caps: Caps::new(rules.max_items),
+            in_flight: InFlight::new(rules.in_flight),
             solo_until: Instant::ZERO,
             solo_period: Duration::ZERO,
             is_scheduled: false,
@@ -81,7 +86,12 @@ impl Lane {
 
     /// Calls in flight per endpoint. A lane that does not merge may have as many items out as one that does.
     pub(super) fn slots(&self, now: Instant) -> u32 {
-        if self.is_solo(now) { self.rules.in_flight.saturating_mul(self.rules.max_items) } else { self.rules.in_flight }
+        if self.is_solo(now) { self.rules.in_flight.saturating_mul(self.rules.max_items) } else { self.limit() }
+    }
+
+    /// Merged calls in flight per endpoint.
+    pub(super) fn limit(&self) -> u32 {
+        if self.rules.mode == BatchingMode::Batching { self.in_flight.limit() } else { self.rules.in_flight }
     }
 
     pub(super) fn push_back(&mut self, part: Part, held: &mut Held) {
@@ -143,7 +153,8 @@ impl Lane {
     pub(super) fn predicted_wait(&self, now: Instant) -> Duration {
         let cap = self.caps.items(now);
         let time = self.endpoints.iter().filter_map(|endpoint| endpoint.cost.predict(cap)).min();
-        let batches = self.queued_items / cap / self.rules.endpoints + 1;
+        let side_by_side = if self.rules.mode == BatchingMode::Batching { self.limit() } else { 1 };
+        let batches = self.queued_items / cap / self.rules.endpoints.saturating_mul(side_by_side) + 1;
         time.map_or(RETRY_AFTER_MAX, |time| time.saturating_mul(batches)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
     }
 

@@ -15,6 +15,7 @@ mod call;
 mod cost;
 mod held;
 mod home;
+mod inflight;
 mod isolate;
 mod job;
 mod key;

@@ -28,13 +28,16 @@ pub(super) struct Regroup {
 impl Regroup {
     /// A call with `items` of `jobs` jobs ended well while `queued` items were waiting; a call with one item takes `alone`.
     pub(super) fn ended(&mut self, items: u32, jobs: usize, queued: u32, alone: Option<Duration>, now: Instant) {
-        self.expected = 0;
+        if now >= self.until {
+            self.expected = 0;
+        }
         let Some(alone) = alone.filter(|_| jobs > 1) else { return };
         if self.skip > 0 {
             self.skip -= 1;
             return;
         }
-        self.expected = items.saturating_add(queued);
+        // Those who are on their way back from a call that ended a moment ago still are.
+        self.expected = self.expected.max(queued).saturating_add(items);
         self.until = now + (alone / 8).min(HOLD_MAX);
     }
 
@@ -43,18 +46,19 @@ impl Regroup {
         (queued < self.expected && now < self.until).then_some(self.until)
     }
 
-    /// A batch leaves, with `queued` items in line: learns whether holding it was worth it.
-    pub(super) fn left(&mut self, queued: u32) {
+    /// A batch leaves, with `taken` of `queued` items in line: learns whether holding it was worth it. A full one was not held.
+    pub(super) fn left(&mut self, queued: u32, taken: u32, full: bool) {
         if self.expected == 0 {
             return;
         }
-        if queued >= self.expected / 2 {
-            self.misses = 0;
+        if full || queued >= self.expected / 2 {
+            self.misses = if full { self.misses } else { 0 };
+            self.expected = self.expected.saturating_sub(taken);
         } else {
             self.misses = (self.misses + 1).min(MISSES_MAX);
             self.skip = 1 << self.misses;
+            self.expected = 0;
         }
-        self.expected = 0;
     }
 }
 

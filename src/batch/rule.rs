@@ -1,7 +1,7 @@
 //! When a batch leaves, and to which endpoint. The upstream's busy time is the window; there is no timer to fill a batch.
 //!
 //! ```text
-//! in flight    0            1 .. limit-1                                limit
+//! in flight    0            1 .. limit-1                                limit (learned by `inflight` for batching upstreams)
 //!              send now     batching upstream: send                     wait
 //!              (*)          full batch waits: send
 //!                           running one about to finish: send
@@ -52,11 +52,13 @@ impl Endpoint {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// A call with `items` of `jobs` jobs that left at `sent` was answered well; `queued` items wait.
-    pub(super) fn succeeded(&mut self, items: u32, jobs: usize, queued: u32, sent: Instant, now: Instant) {
-        self.cost.observe(items, now.since(sent.max(self.finished_at)));
+    /// A call with `items` that left at `sent` was answered well.
+    ///
+    /// `in_line`: one call at a time behind the endpoint, so this one's turn came when the last one before it was done.
+    pub(super) fn succeeded(&mut self, items: u32, in_line: bool, sent: Instant, now: Instant) {
+        let began = if in_line { sent.max(self.finished_at) } else { sent };
+        self.cost.observe(items, now.since(began));
         self.finished_at = now;
-        self.regroup.ended(items, jobs, queued, self.cost.predict(1), now);
     }
 
     /// It answered something else than "not now".
@@ -104,31 +106,30 @@ pub(super) enum Verdict {
     Wait(Option<Instant>),
 }
 
-/// Whether a batch leaves now. `turn` rotates the choice between equal endpoints.
-pub(super) fn decide(rules: &LaneRules, endpoints: &[Endpoint], waiting: Waiting, turn: u32, now: Instant) -> Verdict {
+/// Whether a batch leaves now, with `limit` calls in flight per endpoint at most. `turn` rotates the choice between equal endpoints.
+pub(super) fn decide(rules: &LaneRules, limit: u32, endpoints: &[Endpoint], waiting: Waiting, turn: u32, now: Instant) -> Verdict {
     let least = match least_busy(endpoints, waiting.avoid, turn, now) {
         Ok(least) => least,
         Err(resume) => return Verdict::Wait(Some(resume)),
     };
     let in_flight = endpoints[least as usize].in_flight;
     let sooner = |reason| if waiting.full { LeaveReason::Full } else { reason };
-    if in_flight == 0 {
-        // Who was just answered is about to ask again: a moment's hold makes one batch of them.
-        let held = endpoints[least as usize].regroup.holds(waiting.items, now);
-        if let Some(until) = held.filter(|_| !waiting.full && rules.mode == BatchingMode::Exclusive) {
-            return Verdict::Wait(Some(until));
-        }
-        return Verdict::Send { endpoint: least, reason: sooner(LeaveReason::Idle) };
-    }
     let mut until = resume_at(endpoints, now);
-    if in_flight >= rules.in_flight {
+    if in_flight >= limit {
         return Verdict::Wait(until);
     }
-    if waiting.full || rules.mode == BatchingMode::Batching {
-        return Verdict::Send { endpoint: least, reason: sooner(LeaveReason::Slot) };
+    if in_flight == 0 || rules.mode == BatchingMode::Batching {
+        // Who was just answered is about to ask again: a moment's hold makes one batch of them.
+        let held = endpoints[least as usize].regroup.holds(waiting.items, now);
+        if let Some(moment) = held.filter(|_| !waiting.full) {
+            return Verdict::Wait(earlier(until, moment));
+        }
+        return Verdict::Send { endpoint: least, reason: sooner(if in_flight == 0 { LeaveReason::Idle } else { LeaveReason::Slot }) };
     }
-    let with_slot =
-        endpoints.iter().zip(0u32..).filter(|(endpoint, _)| endpoint.in_flight < rules.in_flight && endpoint.paused_until <= now);
+    if waiting.full {
+        return Verdict::Send { endpoint: least, reason: LeaveReason::Full };
+    }
+    let with_slot = endpoints.iter().zip(0u32..).filter(|(endpoint, _)| endpoint.in_flight < limit && endpoint.paused_until <= now);
     let first = with_slot.filter_map(|(endpoint, index)| Some((endpoint.ready_at()?, index))).min();
     if let Some((ready_at, endpoint)) = first {
         if ready_at <= now {

@@ -2,6 +2,7 @@
 //! `tests/sim`.
 
 mod failing;
+mod inflight;
 mod leaving;
 mod parts;
 mod regroup;

@@ -35,7 +35,8 @@ pub const MAX_BATCH_BYTES: u64 = 2 << 20;
 pub const MAX_DELAY: Duration = Duration::ZERO;
 pub const MAX_QUEUE_ITEMS: u32 = 4096;
 
-/// Merged calls in flight per endpoint: an exclusive upstream would queue the second one unmerged, a batching one merges again.
+/// Merged calls in flight per endpoint: an exclusive upstream would queue the second one unmerged, a batching one merges again (and
+/// the lane learns how many of these pay).
 #[must_use]
 pub const fn in_flight(mode: BatchingMode) -> u32 {
     match mode {

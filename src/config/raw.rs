@@ -183,7 +183,7 @@ pub(super) struct RawBatching {
     #[schemars(extend("default" = "0ms"))]
     pub max_delay: Option<At<String>>,
     /// Merged calls in flight per endpoint, 1 to 1024. Default 1 for exclusive upstreams (more would queue unmerged at the GPU),
-    /// 4 for batching ones (they merge again).
+    /// 4 for batching ones (they merge again): there it is a ceiling, and how many pay at the present load is learned below it.
     pub in_flight: Option<At<i64>>,
     /// Items waiting per lane at most, 1 to 1048576; beyond it jobs are shed with 429 and `Retry-After`.
     #[schemars(extend("default" = 4096))]

@@ -82,6 +82,12 @@ impl CounterWriter {
         }
     }
 
+    /// Cell `index` as its only writer knows it; 0 beyond the end.
+    #[must_use]
+    pub fn value(&self, index: usize) -> u64 {
+        self.cells.cell(index).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
     /// Takes from a gauge. Gauges are 64-bit two's complement.
     pub fn sub(&self, index: usize, count: u64) {
         self.add(index, count.wrapping_neg());

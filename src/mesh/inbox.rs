@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 
 use super::ShardId;
 use super::doorbell::{Doorbell, Ring, fence_sends};
+use super::loads::{Load, Loads};
 
 /// How a receiver is woken; dynamic because it is called only for a receiver that sleeps.
 pub type Bell = Box<dyn Ring + Send + Sync>;
@@ -40,12 +41,14 @@ impl<T> Mesh<T> {
     #[must_use]
     pub fn into_ports(self) -> Vec<Port<T>> {
         let Mesh { senders, inboxes } = self;
+        let loads = Loads::new(inboxes.len());
         let port = |(id, inbox)| Port {
             id: ShardId(id),
             inbox,
             to_ring: senders.iter().map(|_| Cell::new(false)).collect(),
             any_to_ring: Cell::new(false),
             peers: senders.clone(),
+            loads: loads.clone(),
         };
         (0..).zip(inboxes).map(port).collect()
     }
@@ -60,6 +63,7 @@ pub struct Port<T> {
     /// By peer: a message was sent since the last flush.
     to_ring: Box<[Cell<bool>]>,
     any_to_ring: Cell<bool>,
+    loads: Loads,
 }
 
 impl<T> Port<T> {
@@ -104,6 +108,29 @@ impl<T> Port<T> {
             }
         }
         rung
+    }
+
+    /// What a shard has to do.
+    #[must_use]
+    pub fn load(&self, shard: ShardId) -> Load {
+        self.loads.load(shard)
+    }
+
+    /// Tells the others how many exchanges are in flight here.
+    pub fn set_exchanges(&self, count: u64) {
+        self.loads.set_exchanges(self.id, count);
+    }
+
+    /// Takes a place for a connection on a shard that may have `max`; false when none is left. Whoever serves the connection
+    /// gives it back.
+    #[must_use]
+    pub fn take_place(&self, shard: ShardId, max: u64) -> bool {
+        self.loads.take_place(shard, max)
+    }
+
+    /// A connection closed, or did not get to the shard that a place was taken on.
+    pub fn give_place(&self, shard: ShardId) {
+        self.loads.give_place(shard);
     }
 
     /// The next message, oldest first per sender. Take a bounded number per turn, so that a flood cannot starve the sockets.

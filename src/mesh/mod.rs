@@ -1,11 +1,12 @@
 //! All that crosses cores: bounded inboxes with doorbells (`inbox`, `doorbell`), counter blocks one shard writes and the
-//! scraper reads (`counters`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
+//! scraper reads (`counters`), how much each shard has to do (`loads`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
 //! counter means (shard and metrics do), makes no system call (a bell is a [`Ring`] it is given) and never waits.
 #![expect(clippy::disallowed_types, reason = "the room where Arc and atomics live")]
 
 mod counters;
 pub mod doorbell;
 mod inbox;
+mod loads;
 mod shared;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 pub use counters::{CounterBlock, CounterWriter};
 pub use doorbell::{Doorbell, Ring};
 pub use inbox::{Bell, FlagBell, Inbox, Mesh, Port, Sender};
+pub use loads::Load;
 pub use shared::Shared;
 
 /// Index of a shard: 0 to the number of shards - 1, for the life of the process.

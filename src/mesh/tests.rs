@@ -209,3 +209,29 @@ fn shared_values_are_the_same_snapshot_or_not() {
     assert!(one.same(&again) && !one.same(&other));
     assert_eq!(other.len(), 1);
 }
+
+#[test]
+fn places_are_never_more_than_allowed_and_all_come_back() {
+    let (ports, ..) = mesh(3, 2);
+    let most = std::sync::atomic::AtomicU64::new(0);
+    thread::scope(|scope| {
+        for port in ports {
+            let most = &most;
+            scope.spawn(move || {
+                for _ in 0..20_000 {
+                    if port.take_place(ShardId(1), 2) {
+                        most.fetch_max(port.load(ShardId(1)).connections, Ordering::Relaxed);
+                        port.give_place(ShardId(1));
+                    }
+                }
+                assert!(!port.take_place(ShardId(9), 2), "there is no such shard");
+                assert_eq!(port.load(ShardId(0)).connections, 0);
+            });
+        }
+    });
+    assert!((1..=2).contains(&most.into_inner()));
+    let (ports, ..) = mesh(2, 2);
+    assert!(ports[0].take_place(ShardId(1), 1) && !ports[1].take_place(ShardId(1), 1));
+    ports[1].set_exchanges(7);
+    assert_eq!((ports[0].load(ShardId(1)).connections, ports[0].load(ShardId(1)).exchanges), (1, 7));
+}

@@ -62,7 +62,7 @@ impl Section {
 }
 
 /// Counters of the core block that are one number per shard.
-pub(super) const SHARD_NUMBERS: [Metric; 15] = [
+pub(super) const SHARD_NUMBERS: [Metric; 16] = [
     Metric::ExchangesInFlight,
     Metric::Lanes,
     Metric::QueuedItems,
@@ -70,6 +70,7 @@ pub(super) const SHARD_NUMBERS: [Metric; 15] = [
     Metric::UpstreamCallsInFlight,
     Metric::Connections,
     Metric::ConnectionsOpened,
+    Metric::ConnectionsHandedOver,
     Metric::Turns,
     Metric::RingEnters,
     Metric::RingEnobufs,

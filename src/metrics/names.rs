@@ -88,7 +88,9 @@ metrics! {
     Connections Gauge "headrace_connections" ["shard"]
         "Open client connections";
     ConnectionsOpened Counter "headrace_connections_opened_total" ["shard"]
-        "Client connections accepted";
+        "Client connections taken on";
+    ConnectionsHandedOver Counter "headrace_connections_handed_over_total" ["shard"]
+        "Client connections accepted here and given to a shard with less to do";
     Turns Counter "headrace_turns_total" ["shard"]
         "Passes of the shard's event loop";
     RingEnters Counter "headrace_ring_enters_total" ["shard"]

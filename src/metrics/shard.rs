@@ -126,6 +126,17 @@ impl ShardMetrics {
         self.core.sub(const { shard_number(Metric::ExchangesInFlight) }, 1);
     }
 
+    /// Exchanges in flight on this shard.
+    #[must_use]
+    pub fn exchanges(&self) -> u64 {
+        self.core.value(const { shard_number(Metric::ExchangesInFlight) })
+    }
+
+    /// A connection that was accepted here is served by a less loaded shard.
+    pub fn connection_handed_over(&self) {
+        self.core.add(const { shard_number(Metric::ConnectionsHandedOver) }, 1);
+    }
+
     pub fn upstream_call_begun(&self) {
         self.core.add(const { shard_number(Metric::UpstreamCallsInFlight) }, 1);
     }

@@ -11,6 +11,7 @@ mod health;
 mod path;
 mod retry;
 mod route;
+mod spread;
 
 /// A configuration with the given models, no routes, and one upstream `gpu0` with a TCP and a Unix endpoint. For the tests of
 /// metrics too.

@@ -27,7 +27,7 @@ use crate::sys::{Completion, Instant, RingStats, Wait};
 
 pub use clock::{Clock, RealClock};
 pub use driver::{Driver, EpollDriver, SimDriver, SimKernel, UringDriver};
-pub use ops::{Listener, Sleep, Socket};
+pub use ops::{Detached, Listener, Sleep, Socket};
 pub use race::{Either, race};
 pub use simulation::Simulation;
 #[cfg(test)]

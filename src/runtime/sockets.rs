@@ -117,6 +117,14 @@ impl Sockets {
         })
     }
 
+    /// Forgets a stream on which nothing was begun, and gives its descriptor; `None` for others.
+    pub(crate) fn take_untouched(&mut self, index: usize) -> Option<Fd> {
+        let stream = self.streams.get(index)?;
+        let begun = stream.recv.is_some() || stream.send.is_some() || stream.connect.is_some() || stream.is_starved;
+        let untouched = !begun && stream.arrived.is_empty() && stream.end.is_none() && stream.send_error.is_none();
+        untouched.then(|| self.streams.remove(index).fd)
+    }
+
     pub(crate) fn add_listener(&mut self, fd: Fd) -> usize {
         self.listeners.insert(ListenerState { fd, accept: None, accepted: VecDeque::new(), error: None, acceptor: None, closing: false })
     }

@@ -59,7 +59,7 @@ pub(super) async fn coalesce(
     match answer.outcome {
         Outcome::Failed(failure) => Err(Error::Batch(failure)),
         Outcome::Done { status, ref fields, .. } => {
-            let mut lines = Vec::with_capacity(fields.len() + 128);
+            let mut lines = shard.rt.take_vec();
             lines.extend_from_slice(fields);
             deliver(shard, snapshot, connection, request, answer, status, lines).await
         }
@@ -86,6 +86,7 @@ async fn deliver(
     let len: usize = body.iter().map(Bytes::len).sum();
     let mut out = shard.rt.take_vec();
     write_own_response(&mut out, status, &fields, len as u64, !request.keep_alive);
+    shard.rt.keep_vec(fields);
     let mut parts = Parts::new();
     if len <= COPY_MAX {
         body.iter().for_each(|piece| out.extend_from_slice(piece));
@@ -98,7 +99,7 @@ async fn deliver(
     Ok(Answered { status })
 }
 
-fn job(shard: &Shard, snapshot: &Snapshot, request: &Request, plan: CoalescePlan, ticket: Ticket) -> (Box<Job>, ShardId) {
+fn job(shard: &Shard, snapshot: &Snapshot, request: &Request, plan: CoalescePlan, ticket: Ticket) -> (Job, ShardId) {
     let CoalescePlan { model, embeddings, rendered, body, credential } = plan;
     let mut message = Vec::with_capacity(rendered.fields().len() + body.len());
     message.extend_from_slice(rendered.fields());
@@ -108,7 +109,7 @@ fn job(shard: &Shard, snapshot: &Snapshot, request: &Request, plan: CoalescePlan
     for vec in [rendered.bytes, body] {
         shard.rt.keep_vec(vec);
     }
-    let mut job = Box::new(Job {
+    let mut job = Job {
         ticket,
         generation: snapshot.generation,
         model,
@@ -121,19 +122,19 @@ fn job(shard: &Shard, snapshot: &Snapshot, request: &Request, plan: CoalescePlan
         request: embeddings,
         arrived: request.began,
         deadline: request.began + snapshot.config.model(model).batching.timeout,
-    });
+    };
     job.hash = lane_hash(shard.lane_seed, &job.key());
     let home = job.hash % u64::from(shard.port.shards().max(1));
     (job, ShardId(u32::try_from(home).unwrap_or(0)))
 }
 
-fn send_job(shard: &Shard, snapshot: &Snapshot, home: ShardId, job: Box<Job>) -> Result<(), Error> {
+fn send_job(shard: &Shard, snapshot: &Snapshot, home: ShardId, job: Job) -> Result<(), Error> {
     if home == shard.id {
-        shard.take_job(*job);
+        shard.take_job(job);
         return Ok(());
     }
     snapshot.metrics.cross_shard_job();
-    shard.port.send(home, Message::Job(job)).map_err(|_| Error::Shed(ShedReason::InboxFull))
+    shard.port.send(home, Message::Job(Box::new(job))).map_err(|_| Error::Shed(ShedReason::InboxFull))
 }
 
 async fn answered(shard: &Shard, ticket: Ticket) -> Answer {

@@ -100,7 +100,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Starts the task that serves a connection. It counts from now on: the acceptor looks at the count before the task first runs.
+    /// Starts the task that serves a connection, for which a place was taken; the place is free again when it ends.
     pub(super) fn spawn<F: Future<Output = ()> + 'static>(shard: &Rc<Shard>, serve: impl FnOnce(Open) -> F) {
         shard.current.borrow().metrics.connection_opened();
         let key = shard.connections.borrow().vacant_key();
@@ -113,6 +113,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.shard.connections.borrow_mut().try_remove(self.key);
         self.shard.current.borrow().metrics.connection_closed();
+        self.shard.port.give_place(self.shard.id);
         for task in self.shard.acceptors.borrow_mut().drain(..) {
             self.shard.rt.wake(task);
         }

@@ -77,7 +77,11 @@ impl Shard {
         while let Some(answer) = next(&self.home, batch::Home::poll_answer) {
             moved = true;
             let origin = ShardId(u32::from(answer.ticket.shard));
-            self.post(origin, Message::Answer(Box::new(answer)));
+            if origin == self.id {
+                self.take_answer(answer);
+            } else {
+                self.post(origin, Message::Answer(Box::new(answer)));
+            }
         }
         while let Some(event) = next(&self.home, batch::Home::poll_event) {
             self.count_event(event);

@@ -32,7 +32,7 @@ use slab::Slab;
 use crate::batch::{Answer, CallId, Home, HomeLimits, Job, Ticket, Tickets};
 use crate::config::limits;
 use crate::mesh::{Port, ShardId};
-use crate::runtime::{Listener, Rt, TaskId};
+use crate::runtime::{Detached, Listener, Rt, TaskId};
 use crate::sys::Instant;
 
 pub use error::{Error, Fault};
@@ -49,6 +49,8 @@ pub enum Message {
     Cancel(Ticket),
     /// A job's end, on its way to where its client waits.
     Answer(Box<Answer>),
+    /// A connection that the receiver is to serve, before anything was read from it. A place for it was taken there.
+    Connection(Detached),
     /// The next configuration, from control. Exchanges that have begun end under the one they began with.
     Snapshot(Box<ShardSnapshot>),
     /// Finish what is begun, begin nothing.
@@ -164,7 +166,9 @@ impl Shard {
     /// Whether nothing is left to finish: no connection, no job, no call.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.connections.borrow().is_empty()
+        // A place that is taken is a connection, be it on its way here.
+        self.port.load(self.id).connections == 0
+            && self.connections.borrow().is_empty()
             && self.home.borrow().jobs() == 0
             && self.calls.borrow().is_empty()
             && self.outbox.borrow().is_empty()

@@ -39,6 +39,7 @@ impl Shard {
             current.metrics.lanes(home.lanes() as u64);
             current.metrics.queued_items(home.queued_items() as u64);
             current.metrics.tickets(self.tickets.borrow().len() as u64);
+            self.port.set_exchanges(current.metrics.exchanges());
             home.next_timeout()
         };
         drop(current);
@@ -48,12 +49,13 @@ impl Shard {
         self.rt.wait(until, &AtTheDoor(&self.port))
     }
 
-    fn take_inbox(&self) {
+    fn take_inbox(self: &Rc<Self>) {
         for _ in 0..MESSAGES_PER_TURN {
             match self.port.pop() {
                 Some(Message::Job(job)) => self.take_job(*job),
                 Some(Message::Cancel(ticket)) => self.take_cancel(ticket),
                 Some(Message::Answer(answer)) => self.take_answer(*answer),
+                Some(Message::Connection(detached)) => self.take_connection(detached),
                 Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made)),
                 Some(Message::Drain) => self.drain(),
                 None => return,
@@ -68,7 +70,7 @@ impl Shard {
             match message {
                 Message::Answer(answer) => return self.take_answer(*answer),
                 Message::Cancel(ticket) => return self.take_cancel(ticket),
-                Message::Job(_) | Message::Snapshot(_) | Message::Drain => {}
+                Message::Job(_) | Message::Connection(_) | Message::Snapshot(_) | Message::Drain => {}
             }
         }
         let mut outbox = self.outbox.borrow_mut();

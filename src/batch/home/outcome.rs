@@ -16,9 +16,11 @@ use super::calls::Flight;
 use super::{Home, PlantedBug, Timer};
 use crate::batch::call::{CallId, CallOutcome};
 use crate::batch::cost::told_limit;
-use crate::batch::held::{JobKey, Part, Parts};
+use crate::batch::held::{JobKey, Jobs, Part, Parts};
+use crate::batch::inflight::Ended;
 use crate::batch::isolate::{Found, told_culprit};
 use crate::batch::job::{Event, Failure, Outcome};
+use crate::config::BatchingMode;
 use crate::json::Pieces;
 use crate::sys::Instant;
 use bytes::Bytes;
@@ -145,9 +147,18 @@ impl Home {
         if lane.is_solo(now) {
             return;
         }
+        let full = flight.items >= lane.caps.items(now);
         lane.caps.good(flight.items);
+        let in_line = lane.rules.mode != BatchingMode::Batching;
+        if !in_line {
+            let (fresh_items, stay) = stayed(flight, &self.jobs, lane.in_flight.since(), now);
+            let ended = Ended { sent: flight.sent, items: flight.items, full, fresh_items, stay };
+            lane.in_flight.handle_call(ended, now);
+        }
         let queued = lane.queued_items;
-        lane.endpoints[flight.endpoint as usize].succeeded(flight.items, flight.members.len(), queued, flight.sent, now);
+        let endpoint = &mut lane.endpoints[flight.endpoint as usize];
+        endpoint.succeeded(flight.items, in_line, flight.sent, now);
+        endpoint.regroup.ended(flight.items, flight.members.len(), queued, endpoint.cost.predict(1), now);
     }
 
     fn answer_all(&mut self, parts: &Parts, outcome: &Outcome, now: Instant) {
@@ -343,6 +354,14 @@ impl Home {
         };
         self.fail(key, failure, now);
     }
+}
+
+/// The items of a call whose jobs arrived at `since` or later, and how long they have been here in sum.
+fn stayed(flight: &Flight, jobs: &Jobs, since: Instant, now: Instant) -> (u32, Duration) {
+    let arrived = |part: &Part| jobs.get(part.job).map(|held| held.job.arrived).filter(|arrived| *arrived >= since);
+    let parts = flight.members.iter().map(|member| member.part);
+    let stays = parts.filter_map(|part| Some((part.count, now.since(arrived(&part)?))));
+    stays.fold((0, Duration::ZERO), |(items, sum), (count, stay)| (items + count, sum.saturating_add(stay.saturating_mul(count))))
 }
 
 /// Which of `live` holds item `item` of the call.

@@ -79,7 +79,7 @@ impl Home {
                 Err(resume) => Verdict::Wait(resume),
             }
         } else {
-            rule::decide(&lane.rules, &lane.endpoints, waiting, lane.turn, now)
+            rule::decide(&lane.rules, lane.limit(), &lane.endpoints, waiting, lane.turn, now)
         };
         match verdict {
             Verdict::Wait(None) => None,
@@ -89,8 +89,9 @@ impl Home {
             }
             Verdict::Send { endpoint, reason } => {
                 lane.batch_next = false;
-                lane.endpoints[endpoint as usize].regroup.left(lane.queued_items);
+                let queued = lane.queued_items;
                 let parts = lane.take_batch(&mut self.jobs, now);
+                lane.endpoints[endpoint as usize].regroup.left(queued, queued - lane.queued_items, waiting.full);
                 self.queued_items -= parts.iter().map(|part| part.count as usize).sum::<usize>();
                 self.send(&parts, Sending { lane: Some(slot), endpoint, reason, suspects: None }, now)
             }

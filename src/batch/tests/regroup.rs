@@ -43,18 +43,34 @@ fn holds_that_do_not_pay_become_rare_and_one_that_pays_makes_them_common_again()
     for _ in 0..1000 {
         regroup.ended(8, 8, 0, Some(CALL), at(0));
         held += u32::from(regroup.holds(1, at(1)).is_some());
-        regroup.left(1);
+        regroup.left(1, 1, false);
     }
     assert!(held <= 15, "{held} of 1000 calls were held for nothing");
     for _ in 0..200 {
         regroup.ended(8, 8, 0, Some(CALL), at(0));
-        regroup.left(7);
+        regroup.left(7, 7, false);
     }
     let all = (0..10).all(|_| {
         regroup.ended(8, 8, 0, Some(CALL), at(0));
         let holds = regroup.holds(1, at(1)).is_some();
-        regroup.left(8);
+        regroup.left(8, 8, false);
         holds
     });
     assert!(all, "clients that do come back are waited for each time");
+}
+
+#[test]
+fn clients_of_two_calls_that_end_together_are_waited_for_together() {
+    let mut regroup = Regroup::default();
+    regroup.ended(32, 32, 32, Some(CALL), at(0));
+    regroup.ended(30, 30, 32, Some(CALL), at(5));
+    // Those who waited already leave full: that tells nothing of those who are on their way.
+    regroup.left(32, 32, true);
+    assert_eq!(regroup.holds(61, at(300)), Some(at(630)));
+    assert_eq!(regroup.holds(62, at(300)), None);
+    regroup.left(32, 32, true);
+    assert_eq!(regroup.holds(29, at(310)), Some(at(630)));
+    regroup.ended(4, 4, 3, Some(CALL), at(2000));
+    assert_eq!(regroup.holds(6, at(2001)), Some(at(2625)), "whoever is not back by now is not waited for");
+    assert_eq!(regroup.holds(7, at(2001)), None);
 }

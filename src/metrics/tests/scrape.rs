@@ -47,6 +47,7 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.upstream_retry(UpstreamId(0));
     metrics.upstream_connection_opened(UpstreamId(0), 0);
     metrics.connection_opened();
+    metrics.connection_handed_over();
     metrics.exchange_begun();
     metrics.upstream_call_begun();
     metrics.lanes(2);
@@ -82,6 +83,7 @@ fn every_method_counts_where_it_says() {
         ("headrace_connections", "shard=0", 1.0),
         ("headrace_connections", "shard=1", 0.0),
         ("headrace_connections_opened_total", "shard=0", 1.0),
+        ("headrace_connections_handed_over_total", "shard=0", 1.0),
         ("headrace_exchanges_in_flight", "shard=0", 1.0),
         ("headrace_upstream_calls_in_flight", "shard=0", 1.0),
         ("headrace_lanes", "shard=0", 2.0),

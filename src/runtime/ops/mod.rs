@@ -3,6 +3,7 @@
 
 mod accept;
 mod connect;
+mod hand_over;
 mod recv;
 mod send;
 mod sleep;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use super::Rt;
 
 pub use accept::Listener;
+pub use hand_over::Detached;
 pub use sleep::Sleep;
 
 /// One connected stream (TCP or Unix). Dropping it ends its operations and closes it.
@@ -21,6 +23,9 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// The index of a handle whose connection went elsewhere.
+    const DETACHED: usize = usize::MAX;
+
     /// The other end's address; `None` on Unix sockets. A system call: ask once per connection.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
@@ -43,6 +48,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        if self.index == Socket::DETACHED {
+            return;
+        }
         let mut driver = self.rt.0.driver.borrow_mut();
         self.rt.0.sockets.borrow_mut().close_stream(&mut **driver, self.index);
     }

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Config, check};
-use crate::mesh::{Bell, FlagBell, Mesh, Shared};
+use crate::mesh::{Bell, FlagBell, Mesh, Port, Shared};
 use crate::metrics::Registry;
 use crate::policy::Router;
 use crate::runtime::{Clock, EpollDriver, RealClock, Rt, Socket, UringDriver};
-use crate::shard::{Shard, ShardSeed, ShardSnapshot};
+use crate::shard::{Message, Shard, ShardSeed, ShardSnapshot};
 use crate::sys::net::Address;
 use crate::sys::{BufferPool, EventFd};
 
@@ -39,11 +39,17 @@ pub(crate) struct World {
     pub(crate) seen: Rc<RefCell<Vec<Seen>>>,
     /// Upstream connections that the gateway closed before they were answered.
     pub(crate) aborted: Rc<Cell<u32>>,
+    pub(crate) neighbours: Vec<Port<Message>>,
 }
 
 impl World {
     /// `config` is the configuration's text, in which `$UP` stands for the scripted upstream's address.
     pub(crate) fn new(config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
+        World::with_neighbours(0, config, script)
+    }
+
+    /// Beside it stand shards that never take a turn, with room for two messages each.
+    pub(crate) fn with_neighbours(count: u32, config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
         let rt = runtime();
         let (seen, aborted) = (Rc::new(RefCell::default()), Rc::new(Cell::new(0)));
         let up = rt.listen(&any_port(), 128).unwrap();
@@ -52,9 +58,9 @@ impl World {
         spawn_upstream(&rt, up, script, Rc::clone(&seen), Rc::clone(&aborted));
         let listener = rt.listen(&any_port(), 128).unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let (registry, seed) = seed(config);
+        let (registry, seed, neighbours) = seed(config, count);
         let shard = Shard::new(seed, rt.clone(), vec![listener]);
-        World { rt, shard, registry: RefCell::new(registry), address, seen, aborted }
+        World { rt, shard, registry: RefCell::new(registry), address, seen, aborted, neighbours }
     }
 
     /// Runs turns until `work` is done; a world that stands still for long fails.
@@ -125,12 +131,13 @@ fn any_port() -> Address {
     Address::Tcp("127.0.0.1:0".parse().unwrap())
 }
 
-fn seed(config: Config) -> (Registry, ShardSeed) {
-    let (registry, mut metrics) = Registry::new(&config, 1);
-    let mesh = Mesh::new(64, [Box::new(FlagBell::default()) as Bell]);
+fn seed(config: Config, neighbours: u32) -> (Registry, ShardSeed, Vec<Port<Message>>) {
+    let (registry, mut metrics) = Registry::new(&config, 1 + neighbours);
+    let bells = (0..=neighbours).map(|_| Box::new(FlagBell::default()) as Bell);
+    let mut ports = Mesh::new(if neighbours == 0 { 64 } else { 2 }, bells).into_ports();
     let router = Shared::new(Router::new(&config));
     let snapshot = ShardSnapshot { generation: 0, router, config: Shared::new(config), metrics: metrics.remove(0) };
-    (registry, ShardSeed { port: mesh.into_ports().remove(0), snapshot, lane_seed: 7, seed: 11 })
+    (registry, ShardSeed { port: ports.remove(0), snapshot, lane_seed: 7, seed: 11 }, ports)
 }
 
 fn spawn_upstream(
