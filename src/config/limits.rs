@@ -31,6 +31,8 @@ pub const DRAIN_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Received pieces that wait on a connection whose reader is behind. At the bound its receiving pauses (what is under way still comes)
 /// until half are read. While more than half of a shard's buffers are lent, such pieces are copied out of them.
 pub const RECEIVE_LEASES_MAX: usize = 8;
+/// The same while less than half of the pool is lent: a body of 256 KiB comes at once, and pausing costs a cancel and a new receive.
+pub const RECEIVE_LEASES_BURST_MAX: usize = 32;
 
 /// Lanes a shard is home of. Beyond: the job goes alone, not coalesced.
 pub const LANES_MAX: usize = 10_000;

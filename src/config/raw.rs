@@ -71,7 +71,7 @@ pub(super) struct RawServer {
     /// Receive buffers per shard, a power of two up to 32768. When all are lent, receiving waits until one returns.
     #[schemars(extend("default" = 1024))]
     pub receive_buffers: Option<At<i64>>,
-    /// Bytes of one receive buffer, 4KiB to 1MiB. 8 KiB holds nearly every request whole.
+    /// Bytes of one receive buffer, 4KiB to 1MiB. 8 KiB holds nearly every request whole; memory is used as buffers are first touched, few under light load.
     #[schemars(extend("default" = "8KiB"))]
     pub receive_buffer: Option<At<String>>,
     /// Slots in a shard's inbox, a power of two up to 1048576. When it is full the job is shed with 503.
@@ -121,7 +121,7 @@ pub(super) struct RawUpstream {
     #[schemars(extend("default" = "4s"))]
     pub pool_idle_timeout: Option<At<String>>,
     /// Idle connections kept per endpoint and shard, 0 to 65536; beyond it a connection is closed after its answer.
-    #[schemars(extend("default" = 256))]
+    #[schemars(extend("default" = 1024))]
     pub pool_max_idle: Option<At<i64>>,
     /// Largest answer that is held whole (coalesced calls); beyond it 502. 64 MiB holds 2048 embeddings as text.
     #[schemars(extend("default" = "64MiB"))]

@@ -3,6 +3,7 @@
 //! deep as a splice needs. It builds no tree, never re-serialises, and knows nothing of batches, models or HTTP.
 
 mod answer;
+mod members;
 mod request;
 mod splice;
 mod walk;

@@ -1,6 +1,8 @@
-//! Requests: one validating pass of `serde_json` with `&RawValue` fields, then a walk over the bytes it proved to be JSON.
-//! What the fields mean to routing or batching is decided elsewhere.
+//! Requests: one validating pass that finds the fields (our own for plain bodies, `serde_json` with `&RawValue` for all others and
+//! for every refusal), then a walk over the bytes that were proved to be JSON. What the fields mean to routing or batching is decided
+//! elsewhere.
 
+use super::members::members;
 use super::walk::Walk;
 use super::{DEPTH_MAX, ITEMS_MAX, ScanError};
 use crate::sys::Span;
@@ -86,9 +88,15 @@ impl EmbeddingsRequest {
 /// # Errors
 /// When the body is not a JSON object, names a field twice, nests deeper than [`DEPTH_MAX`], or the model is not a string.
 pub fn scan_model(body: &[u8]) -> Result<ModelRequest, ScanError> {
-    let fields: ModelFields<'_> = parse(body)?;
-    let model = fields.model.map(|raw| model_of(body, raw)).transpose()?;
-    Ok(ModelRequest { model, stream: fields.stream.is_some_and(|raw| raw.get() == "true") })
+    let [model, stream] = match members(body, [b"model", b"stream"]) {
+        Some(found) => found,
+        None => {
+            let fields: ModelFields<'_> = parse(body)?;
+            [fields.model, fields.stream].map(|raw| raw.map(|raw| span_of(body, raw.get().as_bytes())))
+        }
+    };
+    let model = model.map(|value| model_of(body, value)).transpose()?;
+    Ok(ModelRequest { model, stream: stream.is_some_and(|value| value.of(body) == b"true") })
 }
 
 /// Cuts an `OpenAI` embeddings request into items: `"a"` is one text, `["a","b"]` two, `[1,2]` one list of tokens,
@@ -98,12 +106,17 @@ pub fn scan_model(body: &[u8]) -> Result<ModelRequest, ScanError> {
 /// As [`scan_model`], and when there is no `input`. An `input` of a shape that cannot be merged is no error: see
 /// [`EmbeddingsRequest::solo`].
 pub fn scan_embeddings(body: &[u8]) -> Result<EmbeddingsRequest, ScanError> {
-    let fields: EmbeddingsFields<'_> = parse(body)?;
-    let model = fields.model.map(|raw| model_of(body, raw)).transpose()?;
-    let Some(raw) = fields.input else {
+    let [model, input] = match members(body, [b"model", b"input"]) {
+        Some(found) => found,
+        None => {
+            let fields: EmbeddingsFields<'_> = parse(body)?;
+            [fields.model, fields.input].map(|raw| raw.map(|raw| span_of(body, raw.get().as_bytes())))
+        }
+    };
+    let model = model.map(|value| model_of(body, value)).transpose()?;
+    let Some(input) = input else {
         return Err(ScanError { reason: "input_missing", message: "the body has no `input`", at: body.len() });
     };
-    let input = span_of(body, raw.get().as_bytes());
     let mut request = EmbeddingsRequest { model, input, items: Items::new(), kind: ItemKind::Text, solo: None };
     match cut_items(body, input, &mut request.items) {
         Ok(kind) => request.kind = kind,
@@ -244,9 +257,8 @@ fn check_depth(body: &[u8]) -> Result<(), ScanError> {
     Ok(())
 }
 
-fn model_of(body: &[u8], raw: &RawValue) -> Result<Model, ScanError> {
-    let whole = span_of(body, raw.get().as_bytes());
-    let text = raw.get().as_bytes();
+fn model_of(body: &[u8], whole: Span) -> Result<Model, ScanError> {
+    let text = whole.of(body);
     if text.first() != Some(&b'"') {
         return Err(ScanError { reason: "model_not_a_string", message: "`model` is not a string", at: whole.start as usize });
     }

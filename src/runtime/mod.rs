@@ -30,9 +30,9 @@ pub use driver::{Driver, EpollDriver, SimDriver, SimKernel, UringDriver};
 pub use ops::{Detached, Listener, Sleep, Socket};
 pub use race::{Either, race};
 pub use simulation::Simulation;
-#[cfg(test)]
-pub(crate) use sockets::LEASES_MAX;
 pub use sockets::SocketCounts;
+#[cfg(test)]
+pub(crate) use sockets::{LEASES_BURST_MAX, LEASES_MAX};
 pub use tasks::TaskId;
 
 use sockets::Sockets;

@@ -264,7 +264,8 @@ impl Sockets {
             self.finish_closing(driver, index);
             return None;
         }
-        if let Some(op) = stream.recv.filter(|_| stream.arrived.len() >= LEASES_MAX && !stream.pausing) {
+        let most = if driver.pool().is_low() { LEASES_MAX } else { LEASES_BURST_MAX };
+        if let Some(op) = stream.recv.filter(|_| stream.arrived.len() >= most && !stream.pausing) {
             stream.pausing = true;
             self.counts.pauses += 1;
             driver.cancel(op);
@@ -353,6 +354,8 @@ impl Sockets {
 
 /// Received pieces kept per stream for a reader that is behind; then the receive is cancelled until half are read.
 pub(crate) const LEASES_MAX: usize = 8;
+/// The same while the pool has plenty: a body of 256 KiB comes in one turn, and pausing costs a cancel and a new receive.
+pub(crate) const LEASES_BURST_MAX: usize = 32;
 const LEASES_RESUME: usize = LEASES_MAX / 2;
 /// Accepted connections that wait for the acceptor; then accepting pauses and the kernel's backlog holds the rest.
 const ACCEPTED_MAX: usize = 64;

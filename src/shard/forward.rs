@@ -129,10 +129,13 @@ async fn call_once(
     let mut channel = opened.map_err(Stop::Upstream)?;
     let config = snapshot.config.upstream(plan.upstream);
     let authority = &config.endpoints[call.endpoint as usize].authority;
-    channel.start_send(message(shard, &plan.rendered, authority, &plan.body));
+    let message = message(shard, &plan.rendered, authority, &plan.body);
     let is_headed = match plan.body {
-        ForwardBody::Streamed => stream_up(shard, connection, request, &mut channel, by).await?,
-        ForwardBody::Small | ForwardBody::Held(_) => false,
+        ForwardBody::Streamed => stream_up(shard, connection, request, &mut channel, message, by).await?,
+        ForwardBody::Small | ForwardBody::Held(_) => {
+            channel.start_send(message);
+            false
+        }
     };
     let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
     let Connection { socket, input, .. } = &mut *connection;
@@ -171,11 +174,12 @@ async fn stream_up(
     connection: &mut Connection,
     request: &mut Request,
     channel: &mut Channel,
+    head: Parts,
     by: Instant,
 ) -> Result<bool, Stop> {
     let method = request.method;
     let Channel { socket, incoming } = channel;
-    match race(pump(shard, connection, &mut request.body, socket), incoming.read_head(&shard.rt, socket, method, by)).await {
+    match race(pump(shard, connection, &mut request.body, head, socket), incoming.read_head(&shard.rt, socket, method, by)).await {
         Either::First(Ok(())) => Ok(false),
         Either::First(Err(stop)) => Err(stop),
         Either::Second(Ok(())) => {
@@ -188,12 +192,18 @@ async fn stream_up(
     }
 }
 
-async fn pump(shard: &Shard, connection: &mut Connection, body: &mut RequestBody, up: &Socket) -> Result<(), Stop> {
+async fn pump(shard: &Shard, connection: &mut Connection, body: &mut RequestBody, head: Parts, up: &Socket) -> Result<(), Stop> {
     let chunked = body.framing == Framing::Chunked;
+    // The head goes with the first of the body when that is here, else ahead of it.
+    let mut head = Some(head);
+    if connection.input.is_empty() {
+        up.start_send(head.take().unwrap_or_default());
+    }
     while !body.is_done() {
         body.fill(shard, connection).await.map_err(Stop::Exchange)?;
-        let mut out = Outgoing::new(shard.rt.take_vec());
-        let broken = take_body(&shard.rt, &mut body.decoder, &mut connection.input, chunked, &mut out).err();
+        let mut out = head.take().map_or_else(|| Outgoing::new(shard.rt.take_vec()), Outgoing::behind);
+        let Connection { socket, input, .. } = &mut *connection;
+        let broken = take_body(&shard.rt, &mut body.decoder, input, socket, chunked, &mut out).err();
         if let Some(error) = broken {
             return Err(Stop::Exchange(Error::Body(error)));
         }

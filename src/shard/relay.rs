@@ -15,40 +15,71 @@ use crate::http::{
     BodyDecoder, BodyError, CHUNK_END, Framing, LAST_CHUNK, ResponseEdit, framing_for_client, write_chunk_header, write_response_head,
 };
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::runtime::{Either, Rt, race};
+use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::{Instant, Lease, Parts};
 
-/// Bytes about to be sent: what was written or copied, and behind it at most one buffer as it was received.
+/// Bytes about to be sent as one message, in order: what was written or copied, and buffers as they were received.
 pub(super) struct Outgoing {
+    /// In front of `vec`.
+    parts: Parts,
     pub(super) vec: Vec<u8>,
-    lease: Option<Lease>,
+    /// Buffers among the parts.
+    lease_count: usize,
 }
 
 impl Outgoing {
     pub(super) fn new(vec: Vec<u8>) -> Outgoing {
-        Outgoing { vec, lease: None }
+        Outgoing { parts: Parts::new(), vec, lease_count: 0 }
     }
 
-    pub(super) fn into_parts(self) -> Parts {
-        let parts = Parts::from(self.vec);
-        match self.lease {
-            Some(lease) => parts.with(lease),
-            None => parts,
-        }
+    /// Behind bytes that are ready to be sent.
+    pub(super) fn behind(parts: Parts) -> Outgoing {
+        Outgoing { parts, vec: Vec::new(), lease_count: 0 }
+    }
+
+    fn push_lease(&mut self, lease: Lease) {
+        self.parts.push(std::mem::take(&mut self.vec));
+        self.parts.push(lease);
+        self.lease_count += 1;
+    }
+
+    pub(super) fn into_parts(mut self) -> Parts {
+        self.parts.push(self.vec);
+        self.parts
     }
 }
 
-/// Moves the body bytes that are in `input` to `out`, in chunks when `chunked`. A buffer that holds nothing else is passed on as it
-/// is; small pieces are copied.
-pub(super) fn take_body(rt: &Rt, decoder: &mut BodyDecoder, input: &mut Input, chunked: bool, out: &mut Outgoing) -> Result<(), BodyError> {
+/// Moves the body bytes that have arrived on `from` to `out`, in chunks when `chunked`: those in `input`, and what the socket holds
+/// behind them. A buffer that holds nothing else is passed on as it is; small pieces are copied.
+pub(super) fn take_body(
+    rt: &Rt,
+    decoder: &mut BodyDecoder,
+    input: &mut Input,
+    from: &Socket,
+    chunked: bool,
+    out: &mut Outgoing,
+) -> Result<(), BodyError> {
+    loop {
+        take_pieces(rt, decoder, input, chunked, out)?;
+        if decoder.is_done() || out.lease_count >= LEASES_PER_SEND || out.vec.len() >= COPIED_PER_SEND {
+            return Ok(());
+        }
+        let Some(lease) = from.try_recv() else { return Ok(()) };
+        input.push(rt, lease);
+    }
+}
+
+fn take_pieces(rt: &Rt, decoder: &mut BodyDecoder, input: &mut Input, chunked: bool, out: &mut Outgoing) -> Result<(), BodyError> {
     while !input.is_empty() && !decoder.is_done() {
         let step = decoder.handle_bytes(input.bytes())?;
-        let whole = step.data == (0..input.len()) && input.len() >= SHARE_MIN && !rt.buffers_low();
+        // Behind another buffer a copy would need a vector of its own.
+        let worth = input.len() >= SHARE_MIN || out.lease_count > 0;
+        let whole = step.data == (0..input.len()) && worth && !rt.buffers_low();
         if whole
             && !chunked
             && let Some(lease) = input.take_lease()
         {
-            out.lease = Some(lease);
+            out.push_lease(lease);
             return Ok(());
         }
         let data = &input.bytes()[step.data];
@@ -112,7 +143,7 @@ async fn pass_on(
     incoming.input.consume(rt, head_len);
     loop {
         // The head is on its way or will be with this very send: from here on an answer can only be cut.
-        take_body(rt, &mut decoder, &mut incoming.input, chunked, &mut out).map_err(|_| Error::Cut)?;
+        take_body(rt, &mut decoder, &mut incoming.input, &channel.socket, chunked, &mut out).map_err(|_| Error::Cut)?;
         if decoder.is_done() && chunked {
             out.vec.extend_from_slice(LAST_CHUNK);
         }
@@ -136,3 +167,6 @@ async fn pass_on(
 
 /// From here on a received buffer is sent as it is instead of being copied.
 const SHARE_MIN: usize = 2048;
+/// Bounds on what one message takes from a peer that sends faster than the other reads: the rest waits, and so does that peer.
+const LEASES_PER_SEND: usize = 32;
+const COPIED_PER_SEND: usize = 64 * 1024;

@@ -120,7 +120,7 @@ async fn model_call(
     let credential = credential(connection);
     let held = Head::save(shard, connection);
     let body = request.body.read_whole(shard, connection, limit).await?;
-    let embeddings = if operation.coalescible() { Some(scan_embeddings(&body).map_err(Error::Json)?) } else { None };
+    let embeddings = if operation.coalescible() && snapshot.coalesces { Some(scan_embeddings(&body).map_err(Error::Json)?) } else { None };
     let named = match &embeddings {
         Some(embeddings) => embeddings.model,
         None => scan_model(&body).map_err(Error::Json)?.model,

@@ -2,7 +2,7 @@
 //! counters). Replaced whole; an exchange keeps the one it began with.
 
 use crate::batch::LaneRules;
-use crate::config::{Config, ModelId, UpstreamId};
+use crate::config::{BatchingMode, Config, ModelId, UpstreamId};
 use crate::mesh::Shared;
 use crate::metrics::ShardMetrics;
 use crate::policy::Router;
@@ -32,6 +32,8 @@ pub(super) struct Snapshot {
     pub(super) upstreams: Vec<Upstream>,
     /// Every model goes to one upstream, so a body that is not coalesced need not be read for its model.
     pub(super) only_model: Option<ModelId>,
+    /// Some model's requests are merged: only then must a body be cut into items.
+    pub(super) coalesces: bool,
 }
 
 impl Snapshot {
@@ -42,7 +44,8 @@ impl Snapshot {
             [only] if only.name == "*" => Some(ModelId(0)),
             _ => None,
         };
-        Snapshot { generation, config, router, metrics, upstreams, only_model }
+        let coalesces = config.models.iter().any(|model| model.batching.mode != BatchingMode::Off);
+        Snapshot { generation, config, router, metrics, upstreams, only_model, coalesces }
     }
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {

@@ -30,6 +30,8 @@ pub(super) struct Upstream {
 
 struct Idle {
     socket: Socket,
+    /// Of the last answer: its memory serves the next one's.
+    head: ResponseHead,
     since: Instant,
 }
 
@@ -107,12 +109,12 @@ impl Upstream {
     }
 
     /// An idle connection that is still good; those that are not are closed on the way.
-    fn checkout(&self, endpoint: u32, now: Instant) -> Option<Socket> {
+    fn checkout(&self, endpoint: u32, now: Instant) -> Option<(Socket, ResponseHead)> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(endpoint as usize)?;
         while let Some(idle) = pool.pop_back() {
             if !idle.socket.is_stale() && now.since(idle.since) < self.idle_timeout {
-                return Some(idle.socket);
+                return Some((idle.socket, idle.head));
             }
         }
         None
@@ -129,7 +131,7 @@ impl Upstream {
             if pool.len() >= self.max_idle {
                 pool.pop_front();
             }
-            pool.push_back(Idle { socket: channel.socket, since: now });
+            pool.push_back(Idle { socket: channel.socket, head: channel.incoming.head, since: now });
         }
     }
 
@@ -212,8 +214,8 @@ impl Channel {
     pub(super) async fn open(shard: &Shard, snapshot: &Snapshot, call: &InFlight, fresh: bool) -> Result<Channel, CallError> {
         let upstream = snapshot.upstream(call.upstream);
         let rt = &shard.rt;
-        if !fresh && let Some(socket) = upstream.checkout(call.endpoint, rt.now()) {
-            return Ok(Channel::over(socket, true));
+        if !fresh && let Some((socket, head)) = upstream.checkout(call.endpoint, rt.now()) {
+            return Ok(Channel::over(socket, head, true));
         }
         let failed = CallError::new(Failure::Connect, UpstreamOutcome::ConnectFailed);
         let Some(Some(address)) = upstream.addresses.get(call.endpoint as usize) else { return Err(failed) };
@@ -221,15 +223,15 @@ impl Channel {
         match rt.before(deadline, rt.connect(address)).await {
             Some(Ok(socket)) => {
                 snapshot.metrics.upstream_connection_opened(call.upstream, call.endpoint);
-                Ok(Channel::over(socket, false))
+                Ok(Channel::over(socket, ResponseHead::new(), false))
             }
             Some(Err(_)) => Err(failed),
             None => Err(CallError::new(Failure::Connect, UpstreamOutcome::ConnectTimeout)),
         }
     }
 
-    fn over(socket: Socket, reused: bool) -> Channel {
-        Channel { socket, incoming: Incoming { input: Input::default(), head: ResponseHead::new(), reused, begun: false } }
+    fn over(socket: Socket, head: ResponseHead, reused: bool) -> Channel {
+        Channel { socket, incoming: Incoming { input: Input::default(), head, reused, begun: false } }
     }
 
     /// Queues the request; a failure shows when the answer is awaited.

@@ -7,25 +7,26 @@ use crate::run::host::show_date;
 use crate::run::probe;
 use crate::run::usage::{self, CpuReading, Stat};
 
+/// Another process, not this one: a test thread that ends takes its time with it.
 #[test]
-fn this_process_is_read() {
-    let (proc, own) = (usage::proc(), process::id());
-    let pids = [own];
+fn a_process_that_works_is_read() {
+    let mut child = process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let (proc, pids) = (usage::proc(), [child.id()]);
     let before = CpuReading::take(&proc, &pids);
-    // Works until the exact count moves; it does not where the kernel has none, and then the test says so by not ending in time.
-    let mut sum = 0u64;
-    let mut after = CpuReading::take(&proc, &pids);
-    for _ in 0..10_000 {
-        sum = (0..1_000u64).fold(sum, u64::wrapping_add);
+    // Until the shell works and the exact count moves; it does not where the kernel has none, and then the test says so by failing.
+    let (mut after, mut rss, mut pss) = (before.clone(), 0, 0);
+    for _ in 0..100_000 {
         after = CpuReading::take(&proc, &pids);
-        if after.ns_since(&before) > 0 {
+        (rss, pss) = (usage::rss_bytes(&proc, &pids), usage::pss_bytes(&proc, &pids));
+        if after.ns_since(&before) > 0 && rss > 100_000 {
             break;
         }
     }
-    assert!(sum > 0 && after.ns_since(&before) > 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(after.ns_since(&before) > 0);
     assert_eq!(before.ns_since(&after), 0, "time does not run backwards");
-    assert!(usage::rss_bytes(&proc, &pids) > 100_000);
-    assert!(usage::pss_bytes(&proc, &pids) > 0);
+    assert!(rss > 100_000 && pss > 0, "{rss} {pss}");
 }
 
 #[test]

@@ -1,0 +1,197 @@
+//! The top-level members of a JSON object, found in one pass that checks the whole text on its way. It takes only what every reader
+//! takes the same way; whatever is unusual (a fault, an escaped key, a key named twice) it leaves to `serde_json`, whose verdict and
+//! message are the ones that count. Long strings, which are most of a body, are stepped over many bytes at a time.
+
+#[cfg(test)]
+mod tests;
+
+use super::DEPTH_MAX;
+use crate::sys::Span;
+
+/// The values of the `wanted` keys, where they lie in `body`. `None`: not an object, not JSON, or not plain; ask the slow way.
+pub(super) fn members<const N: usize>(body: &[u8], wanted: [&[u8]; N]) -> Option<[Option<Span>; N]> {
+    let mut found = [None; N];
+    let mut cursor = Cursor { text: body, at: 0 };
+    cursor.take(b'{')?;
+    if cursor.peek()? == b'}' {
+        cursor.at += 1;
+        return cursor.is_over().then_some(found);
+    }
+    let is_text = |span: &Span| std::str::from_utf8(span.of(body)).is_ok();
+    loop {
+        let key = cursor.key()?;
+        cursor.peek()?;
+        let start = cursor.at;
+        cursor.value()?;
+        if let Some(place) = wanted.iter().position(|wanted| *wanted == key) {
+            if found[place].is_some() {
+                return None;
+            }
+            found[place] = Some(Span::new(start..cursor.at));
+        }
+        match cursor.peek()? {
+            b',' => cursor.at += 1,
+            b'}' => {
+                cursor.at += 1;
+                let good = cursor.is_over() && found.iter().flatten().all(is_text);
+                return good.then_some(found);
+            }
+            _ => return None,
+        }
+    }
+}
+
+struct Cursor<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The next byte that is not white space, not consumed.
+    fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.text.get(self.at)?;
+            if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
+    /// A key without escapes, and its colon.
+    fn key(&mut self) -> Option<&'a [u8]> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        let start = self.at + 1;
+        self.string()?;
+        let key = &self.text[start..self.at - 1];
+        self.take(b':')?;
+        memchr::memchr(b'\\', key).is_none().then_some(key)
+    }
+
+    /// One value, however deep, without recursion: a bit for each open container says whether it is an object.
+    fn value(&mut self) -> Option<()> {
+        let mut objects = 0u128;
+        let mut depth = 0;
+        loop {
+            match self.peek()? {
+                b'"' => self.string()?,
+                open @ (b'{' | b'[') => {
+                    self.at += 1;
+                    let close = if open == b'{' { b'}' } else { b']' };
+                    if self.peek()? != close {
+                        depth += 1;
+                        // The outermost object counts as one.
+                        if depth >= DEPTH_MAX {
+                            return None;
+                        }
+                        objects = objects << 1 | u128::from(open == b'{');
+                        if open == b'{' {
+                            self.inner_key()?;
+                        }
+                        continue;
+                    }
+                    self.at += 1;
+                }
+                b'-' | b'0'..=b'9' => self.number()?,
+                b't' => self.word(b"true")?,
+                b'f' => self.word(b"false")?,
+                b'n' => self.word(b"null")?,
+                _ => return None,
+            }
+            // The value is over, and with it perhaps the containers it ends.
+            loop {
+                if depth == 0 {
+                    return Some(());
+                }
+                let in_object = objects & 1 == 1;
+                match self.peek()? {
+                    b',' => {
+                        self.at += 1;
+                        if in_object {
+                            self.inner_key()?;
+                        }
+                        break;
+                    }
+                    b'}' if in_object => {}
+                    b']' if !in_object => {}
+                    _ => return None,
+                }
+                self.at += 1;
+                depth -= 1;
+                objects >>= 1;
+            }
+        }
+    }
+
+    /// A key inside a value, in any spelling, and its colon.
+    fn inner_key(&mut self) -> Option<()> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        self.string()?;
+        self.take(b':')
+    }
+
+    /// The string that begins here.
+    fn string(&mut self) -> Option<()> {
+        self.at += 1;
+        loop {
+            let rest = self.text.get(self.at..)?;
+            let len = memchr::memchr2(b'"', b'\\', rest)?;
+            // A fold without an early way out: the compiler takes many bytes at once.
+            if rest[..len].iter().fold(0xff, |least, byte| least.min(*byte)) < 0x20 {
+                return None;
+            }
+            self.at += len + 1;
+            if rest[len] == b'"' {
+                return Some(());
+            }
+            match rest.get(len + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
+                b'u' if rest.get(len + 2..len + 6)?.iter().all(u8::is_ascii_hexdigit) => self.at += 5,
+                _ => return None,
+            }
+        }
+    }
+
+    fn number(&mut self) -> Option<()> {
+        self.at += usize::from(self.text.get(self.at) == Some(&b'-'));
+        match self.text.get(self.at)? {
+            b'0' => self.at += 1,
+            b'1'..=b'9' => self.digits()?,
+            _ => return None,
+        }
+        if self.text.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.text.get(self.at), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let start = self.at;
+        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        (self.text.get(self.at..self.at + word.len())? == word).then(|| self.at += word.len())
+    }
+}

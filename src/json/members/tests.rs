@@ -1,0 +1,137 @@
+//! Held against `serde_json`: what is taken here it takes too, with the same values; and plain JSON is taken.
+
+#![expect(clippy::disallowed_types, reason = "proptest's prop_oneof! shares its strategies in an Arc")]
+
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use serde_json::Value;
+
+use super::members;
+
+/// Any JSON value.
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,40}".prop_map(Value::from),
+        "[ -~]{0,3}[\\n\\t\"\\\\\u{e9}]{0,3}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 5, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            proptest::collection::hash_map("[a-z]{0,6}", inner, 0..5).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// Pieces that make JSON, nearly JSON, and none.
+fn shards() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"model\"",
+        "\"m\"",
+        "\"mod\\u0065l\"",
+        "\"",
+        "\\",
+        "\\u00e9",
+        "\\u12",
+        "\\x",
+        "1",
+        "-",
+        "0",
+        "01",
+        "1.5",
+        "1.",
+        "e9",
+        "E+2",
+        "true",
+        "false",
+        "null",
+        "nul",
+        " ",
+        "\n",
+        "\t",
+        "\u{1}",
+        "\u{e9}",
+        "\"a b\"",
+        "{\"model\":\"m\"}",
+        "{\"a\":[1,{}],\"model\":2}",
+        "[[[]]]",
+    ]);
+    proptest::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
+}
+
+fn wrapped() -> impl Strategy<Value = String> {
+    prop_oneof![
+        shards(),
+        shards().prop_map(|text| format!("{{\"model\":{text}}}")),
+        shards().prop_map(|text| format!("{{\"x\":[{text}],\"model\":\"m\"}}"))
+    ]
+}
+
+proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn what_is_taken_here_is_json_with_the_same_values(text in wrapped()) {
+        let Some([model]) = members(text.as_bytes(), [b"model"]) else { return Ok(()) };
+        let tree: Value = match serde_json::from_str(&text) {
+            Ok(tree) => tree,
+            // Numbers out of range are JSON all the same; a lone surrogate too.
+            Err(error) => {
+                let said = error.to_string();
+                prop_assert!(said.contains("out of range") || said.contains("surrogate") || said.contains("hex escape"), "{text}: {said}");
+                return Ok(());
+            }
+        };
+        prop_assert!(tree.is_object());
+        let found = model.map(|span| serde_json::from_slice::<Value>(span.of(text.as_bytes())).expect("a value"));
+        prop_assert_eq!(found.as_ref(), tree.get("model"), "{}", text);
+    }
+
+    #[test]
+    fn plain_json_is_taken(inner in value(), before in "[a-z]{1,5}", pretty in any::<bool>()) {
+        let tree = serde_json::json!({ format!("x{before}"): inner.clone(), "model": inner });
+        let text = if pretty { serde_json::to_string_pretty(&tree) } else { serde_json::to_string(&tree) }.expect("it can be written");
+        let found = members(text.as_bytes(), [b"model", b"missing"]);
+        let Some([Some(model), None]) = found else { return Err(proptest::test_runner::TestCaseError::fail(format!("{text}: {found:?}"))) };
+        // Read back, not `tree`: a float's last digit may change on its way through text.
+        let read: Value = serde_json::from_str(&text).expect("it can be read");
+        prop_assert_eq!(&serde_json::from_slice::<Value>(model.of(text.as_bytes())).expect("a value"), &read["model"]);
+    }
+}
+
+#[test]
+fn what_is_not_plain_is_left_to_the_slow_way() {
+    for text in [
+        "",
+        "[]",
+        "{",
+        "{}x",
+        "{\"model\":1,}",
+        "{\"model\":1,\"model\":1}",
+        "{\"mod\\u0065l\":1}",
+        "{\"a\" 1}",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":-}",
+        "{\"a\":\"\u{1}\"}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\u12g4\"}",
+        "{\"a\":[1 2]}",
+        "{\"a\":[}]}",
+        "{\"a\":{\"b\"}}",
+        "{\"a\":tru}",
+        "{a:1}",
+        "{\"a\":\"",
+    ] {
+        assert_eq!(members(text.as_bytes(), [b"model"]), None, "{text}");
+    }
+    assert_eq!(members(b"{\"model\":\"\xff\"}", [b"model"]), None, "a value that is asked for is text");
+}
