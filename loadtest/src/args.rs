@@ -209,9 +209,9 @@ impl Args {
         })
     }
 
-    /// io_uring costs least with few connections (64: 2.6 us a request against 3.2 with epoll). With thousands it hands the kernel
-    /// so many sends in one call that loopback's queue overflows and packets are sent again, 200 ms later (5,000: 11.7 us against 7.5,
-    /// p99 334 ms against 102).
+    /// io_uring costs least with few connections (64: 2.6 us a request against 3.2 with epoll). With thousands it
+    /// loses (5,000: 11.7 us against 7.5, p99 334 ms against 102) and some hundred segments are sent again; probably so many sends in one
+    /// call overflow the loopback's queue (`net.core.netdev_max_backlog`), which was not proved.
     fn driver(&self) -> Io {
         if self.io == Driver::Auto && self.connections + self.idle > URING_CONNECTIONS_MAX { Io::Epoll } else { self.io.into() }
     }

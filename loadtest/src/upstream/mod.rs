@@ -6,8 +6,8 @@
 //!
 //! Which driver is cheaper was measured (2 cores, loopback, 70-byte POST, processor time of this server): answers cost 2.5 us on
 //! io_uring and 2.8 on epoll at 64 connections, 3.7 and 3.4 at 1,000; an event of 2,000 streams at 20 a second costs 25 us on
-//! io_uring (the completion of each send ends a wait, and the next wait needs a timer of its own) and 11 on epoll. So `auto` is
-//! epoll where streams are asked for by `--events`, else io_uring.
+//! io_uring (it may be that the completion of each send ends a wait, and the next wait needs a timer of its own) and 11 on epoll. So
+//! `auto` is epoll where streams are asked for by `--events`, else io_uring.
 
 mod events;
 #[cfg(test)]
