@@ -38,12 +38,13 @@ pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, _open: Open) {
         let after = match next_request(&shard, &mut connection).await {
             Next::Request => exchange(&shard, &mut connection).await,
             Next::Refused(error) => refuse(&shard, &mut connection, &error).await,
-            Next::Closed => After::Cut,
+            Next::Closed => return answer::flush(&shard, &connection.socket).await,
         };
         match after {
             After::KeepAlive => connection.since = shard.rt.now(),
             After::Linger => return linger(&shard, &mut connection).await,
-            After::Cut => return answer::flush(&shard, &connection.socket).await,
+            // Nobody reads what is still unsent.
+            After::Cut => return,
             After::Reset => return connection.socket.reset_on_drop(),
         }
     }

@@ -66,7 +66,14 @@ pub(super) async fn exchange(shard: &Rc<Shard>, connection: &mut Connection) -> 
         Err(error) => (error.status(), conclude(shard, &snapshot, connection, &mut request, &error).await),
     };
     let after = match after {
-        After::KeepAlive if !request.body.is_done() => request.body.discard(shard, connection).await,
+        After::KeepAlive if !request.body.is_done() => {
+            let after = request.body.discard(shard, connection).await;
+            if after == After::Cut {
+                // The answer stands: it was good, only what followed was not.
+                answer::flush(shard, &connection.socket).await;
+            }
+            after
+        }
         after => after,
     };
     snapshot.metrics.request(request.target, status);
