@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::ask::upload;
 use crate::script::{End, Odd, Script, Shape};
@@ -33,7 +33,13 @@ struct Shared {
 impl Upstream {
     /// Listens on `addr`; port 0 picks one.
     pub(crate) fn start(addr: &str, swaps: bool) -> io::Result<Upstream> {
-        let listener = TcpListener::bind(addr)?;
+        let addr: SocketAddr = addr.parse().map_err(io::Error::other)?;
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        // Thousands may connect before a thread is there for the first.
+        socket.listen(4096)?;
+        let listener = TcpListener::from(socket);
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared { swaps, ..Shared::default() });
         let of_thread = Arc::clone(&shared);
