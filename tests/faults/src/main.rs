@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use faults::{FAULTS, Stop};
+use faults::{FAULTS, Fault};
 use report::Report;
 use stage::{Common, Stage};
 use upstream::Upstream;
@@ -79,47 +79,50 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> ExitCode {
     let mut report = Report::default();
+    // Whether a driver has had its turn.
+    let mut second = false;
     for io in ["uring", "epoll"].into_iter().filter(|io| args.io.as_deref().is_none_or(|only| only == *io)) {
         let common = Common { bin: args.bin.clone(), io, swaps: args.swap };
-        let mut shared: Option<Stage> = None;
-        for fault in FAULTS.iter().filter(|fault| args.only.is_empty() || args.only.iter().any(|only| fault.name.contains(only.as_str()))) {
-            report.begin();
-            if fault.stage.is_none() && shared.is_none() {
-                shared = Stage::usual(&common).inspect_err(|why| report.failed(io, fault, why)).ok();
-                if shared.as_ref().is_none() {
-                    break;
-                }
-            }
-            let mut own = match fault.stage.map(|make| make(&common)).transpose() {
-                Ok(own) => own,
-                Err(Stop::Skipped(why)) => {
-                    report.skipped(io, fault, &why);
-                    continue;
-                }
-                Err(Stop::Failed(why)) => {
-                    report.failed(io, fault, &why);
-                    continue;
-                }
-            };
-            let Some(stage) = own.as_mut().or(shared.as_mut()) else { continue };
-            stage.begin();
-            match (fault.run)(stage) {
-                Ok(remark) => report.done(io, fault, stage, &remark),
-                Err(Stop::Skipped(why)) => report.skipped(io, fault, &why),
-                Err(Stop::Failed(why)) => report.failed(io, fault, &why),
-            }
-            if own.is_none() && !shared.as_ref().is_some_and(|stage| stage.gateway.is_alive()) {
-                shared = None;
-            }
-        }
-        if let Some(stage) = shared
-            && stage.gateway.end() != Some(0)
-        {
-            report.broken(&format!("{io}: the gateway did not end with 0 when it was asked to"));
-        }
+        let named = |fault: &&Fault| args.only.is_empty() || args.only.iter().any(|only| fault.name.contains(only.as_str()));
+        second |= on_driver(&mut report, &common, FAULTS.iter().filter(named).filter(|fault| fault.both || !second));
     }
     if !args.swap && args.only.is_empty() {
         report.self_check(&args.bin);
     }
     if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// All faults with one driver. False when this machine does not grant it.
+fn on_driver<'a>(report: &mut Report, common: &Common, faults: impl Iterator<Item = &'a Fault>) -> bool {
+    let mut shared = match Stage::usual(common) {
+        Ok(stage) => stage,
+        Err(why) if common.io == "uring" && why.contains("io_uring") => {
+            report.note(&format!("uring: skipped, it is refused here: {}", why.trim()));
+            return false;
+        }
+        Err(why) => {
+            report.broken(&format!("{}: {why}", common.io));
+            return true;
+        }
+    };
+    for fault in faults {
+        report.begin();
+        let mut own = match fault.stage.map(|make| make(common)).transpose() {
+            Ok(own) => own,
+            Err(stop) => {
+                report.stopped(common.io, fault, &stop);
+                continue;
+            }
+        };
+        let stage = own.as_mut().unwrap_or(&mut shared);
+        stage.begin();
+        match (fault.run)(stage) {
+            Ok(remark) => report.done(common.io, fault, stage, &remark),
+            Err(stop) => report.stopped(common.io, fault, &stop),
+        }
+    }
+    if shared.gateway.end() != Some(0) {
+        report.broken(&format!("{}: the gateway did not end with 0 when it was asked to", common.io));
+    }
+    true
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::ask::WAYS;
-use crate::faults::Fault;
+use crate::faults::{Fault, Stop};
 use crate::stage::{Common, Stage};
 use crate::tally::Counts;
 
@@ -51,13 +51,20 @@ impl Report {
         self.broken += u32::from(!counts.is_clean());
     }
 
-    pub(crate) fn skipped(&mut self, io: &str, fault: &Fault, why: &str) {
-        self.skipped += 1;
-        say(&format!("{io} {:16} skipped: {why}", fault.name));
+    /// The fault has no counts.
+    pub(crate) fn stopped(&mut self, io: &str, fault: &Fault, stop: &Stop) {
+        match stop {
+            Stop::Skipped(why) => {
+                self.skipped += 1;
+                say(&format!("{io} {:16} skipped: {why}", fault.name));
+            }
+            Stop::Failed(why) => self.broken(&format!("{io} {:16} {why}", fault.name)),
+        }
     }
 
-    pub(crate) fn failed(&mut self, io: &str, fault: &Fault, why: &str) {
-        self.broken(&format!("{io} {:16} {why}", fault.name));
+    pub(crate) fn note(&mut self, what: &str) {
+        self.skipped += 1;
+        say(what);
     }
 
     pub(crate) fn broken(&mut self, what: &str) {

@@ -23,6 +23,8 @@ pub(crate) enum End {
     Rst,
     /// Says nothing more and waits for the other side.
     Hang,
+    /// Ends its sending side, and reads on without a word.
+    Half,
 }
 
 /// What is wrong besides a cut.
@@ -218,7 +220,7 @@ pub(crate) const OFF_BY: usize = 5;
 
 const SHAPES: [(&str, Shape); 4] =
     [("length", Shape::Length), ("chunked", Shape::Chunked), ("close", Shape::UntilClose), ("events", Shape::Events)];
-const ENDS: [(&str, End); 4] = [("keep", End::Keep), ("fin", End::Fin), ("rst", End::Rst), ("hang", End::Hang)];
+const ENDS: [(&str, End); 5] = [("keep", End::Keep), ("fin", End::Fin), ("rst", End::Rst), ("hang", End::Hang), ("half", End::Half)];
 const ODDS: [(&str, Odd); 24] = [
     ("none", Odd::None),
     ("short", Odd::Short),

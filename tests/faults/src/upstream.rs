@@ -261,7 +261,10 @@ fn end(stream: &TcpStream, how: End) -> Next {
         End::Keep => return Next::Request,
         End::Fin => drop(stream.shutdown(Shutdown::Write)),
         End::Rst => drop(SockRef::from(stream).set_linger(Some(Duration::ZERO))),
-        End::Hang => {
+        End::Hang | End::Half => {
+            if how == End::Half {
+                let _ = stream.shutdown(Shutdown::Write);
+            }
             let mut piece = [0; 4096];
             while (&mut &*stream).read(&mut piece).is_ok_and(|count| count > 0) {}
         }

@@ -11,6 +11,7 @@ pub(crate) const FAULT: Fault = Fault {
     what: "the upstream ends its connection (FIN, RST) after each byte of an answer with a length, in chunks, until close, as events",
     promise: "502 `upstream_broken` before the head is whole, a visibly cut answer after; never a clean end. A POST reaches the upstream \
               once, or twice when a pooled connection died without a byte of an answer",
+    both: true,
     stage: None,
     run,
 };

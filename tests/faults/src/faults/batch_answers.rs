@@ -10,6 +10,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "batch-answers",
     what: "a merged call's elements come shuffled, one short, one too many, with an index twice or out of range",
     promise: "shuffled ones are sorted by index; from any other nobody gets anything: all are asked again alone, and answered",
+    both: true,
     stage: None,
     run,
 };

@@ -13,6 +13,7 @@ pub(crate) const FAULT: Fault = Fault {
     what: "clients end their connection (FIN, RST) after each byte of a request: a route's with a length and in chunks, a chat, an \
            embedding",
     promise: "no half request becomes a whole one upstream; nothing is left behind; others are served",
+    both: true,
     stage: None,
     run,
 };

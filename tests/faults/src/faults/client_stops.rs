@@ -12,10 +12,11 @@ use crate::tally::Right;
 
 pub(crate) const FAULT: Fault = Fault {
     name: "client-stops",
-    what: "clients that never read an 8 MiB answer, reset in its middle, half-close behind their request, send byte by byte, or stop \
-           sending in the head or the body",
+    what: "clients that never read an 8 MiB answer, reset in its middle, half-close behind their request, send byte by byte, \
+           trickle a model call's body, or stop sending in the head or the body",
     promise: "who does not read is cut after `body_timeout` and its upstream call with it; who sends slowly within the times is answered, \
-              who stops gets 408; a half-closed client is answered or closed, never half answered",
+              who trickles or stops gets 408; a half-closed client is answered or closed, never half answered",
+    both: true,
     stage: None,
     run,
 };
@@ -28,6 +29,7 @@ fn run(stage: &Stage) -> Result<String, Stop> {
         stage.each(8, 64, |_, index| leaves(stage, index));
         stage.each(8, 48, |_, index| half_closes(stage, index));
         stage.each(12, 12, |client, index| drips(stage, client, WAYS[index % 3]));
+        stage.each(8, 8, |client, index| trickles(stage, client, WAYS[1 + index % 2]));
         stage.each(12, 12, |client, index| stops(stage, client, WAYS[index % 3], index < 6));
     });
     Ok(String::new())
@@ -85,6 +87,22 @@ fn drips(stage: &Stage, client: &mut Option<Client>, way: Way) {
         client.answer(false)
     });
     stage.tally.judge(&ask, &got, Right::ANSWERED);
+}
+
+/// Never silent for long enough to be cut for it: without a least pace what such a body reserves would be held for ever.
+fn trickles(stage: &Stage, client: &mut Option<Client>, way: Way) {
+    let ask = Ask::honest(way);
+    let (head, body) = ask.parts();
+    stage.tally.begin();
+    let got = stage.connected(client).map_or(Got::Closed, |client| {
+        client.send(&head);
+        for byte in &body[..12] {
+            client.send(&[*byte]);
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        client.answer(false)
+    });
+    stage.tally.judge(&ask, &got, Right::failed(&["body_timeout"]));
 }
 
 fn stops(stage: &Stage, client: &mut Option<Client>, way: Way, in_head: bool) {

@@ -10,6 +10,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "early-answer",
     what: "the upstream answers at the head of a 300 KiB upload (length or chunks) and then keeps, closes or resets the connection",
     promise: "the client gets that answer whole; no byte of the rest of the body is taken for a request; neither connection is used again",
+    both: true,
     stage: None,
     run,
 };

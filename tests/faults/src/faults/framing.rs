@@ -8,9 +8,11 @@ use crate::tally::Right;
 
 pub(crate) const FAULT: Fault = Fault {
     name: "framing",
-    what: "Content-Length too short, too long, twice, beside chunked; broken chunks; heads that are no HTTP; bodies behind 204 and HEAD",
+    what: "Content-Length too short, too long, twice, beside chunked; broken chunks; heads that are no HTTP; bodies behind 204 and HEAD; an \
+           upstream that half-closes",
     promise: "two readings or none: 502 with the rule's name. A length too long: a cut answer. What follows a whole answer never reaches \
               anybody, and its connection is not used again",
+    both: true,
     stage: None,
     run,
 };
@@ -44,6 +46,15 @@ fn run(stage: &Stage) -> Result<String, Stop> {
         (Way::Route, "POST", Script::shaped(Shape::UntilClose), Right::ANSWERED),
         (Way::Embed, "POST", Script::shaped(Shape::UntilClose), Right::ANSWERED),
         (Way::Embed, "POST", Script::shaped(Shape::Chunked), Right::ANSWERED),
+        // Behind a whole answer the upstream closes its sending side and swallows whatever comes.
+        (Way::Route, "POST", Script { end: End::Half, ..Script::HONEST }, Right::ANSWERED),
+        (Way::Embed, "POST", Script { end: End::Half, ..Script::HONEST }, Right::ANSWERED),
+        (
+            Way::Chat,
+            "POST",
+            Script { end: End::Half, cut: Some(140), ..Script::shaped(Shape::Events) },
+            Right::failed(&["upstream_broken"]).or_cut(),
+        ),
     ];
     stage.beside(2, || {
         stage.each(6, cases.len() * ROUNDS, |client, index| {

@@ -13,6 +13,7 @@ pub(crate) const FAULT: Fault = Fault {
     what: "a limit of 64 open handles; 120 clients come and ask, then 80 come and stay while 4 that are inside ask",
     promise: "who is accepted is answered, or told 503 `upstream_unreachable` when no connection could be opened; the others wait in the \
               backlog and have their turn; no busy loop; when clients leave all is as before",
+    both: true,
     stage: Some(stage),
     run,
 };

@@ -12,6 +12,7 @@ pub(crate) const FAULT: Fault = Fault {
     what: "100 before the answer, eight and nine of them, 103, 101 unasked; clients that wait for 100, do not wait, or never send on",
     promise: "up to eight are passed over, more are 502 `too_many_interim_answers`, 101 is 502; who waits for 100 gets it from the \
               gateway; who then sends nothing gets 408",
+    both: true,
     stage: None,
     run,
 };

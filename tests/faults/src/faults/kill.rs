@@ -16,6 +16,7 @@ pub(crate) const FAULT: Fault = Fault {
     what: "under the load of 24 clients one of three upstream processes is killed (SIGKILL), and started again 1.5 s later; twice",
     promise: "idempotent requests are all answered; of the others only those under way on it fail, with 502 `upstream_broken` or a visible \
               cut; it has its share of the calls again",
+    both: false,
     stage: Some(stage),
     run,
 };

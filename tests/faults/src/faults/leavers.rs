@@ -13,6 +13,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "leavers",
     what: "half of 32 clients leave (FIN, RST) 0 to 7 ms after their request, while calls take 4 ms: queued, sent, being answered",
     promise: "who stays gets its own answer; what a leaver was due reaches nobody",
+    both: true,
     stage: None,
     run,
 };

@@ -12,6 +12,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "log-full",
     what: "every line of the log fails with ENOSPC (stderr is /dev/full), while configurations are taken and refused and clients ask",
     promise: "nobody notices: the log is lost, requests are not",
+    both: false,
     stage: Some(stage),
     run,
 };

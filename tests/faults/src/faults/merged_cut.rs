@@ -12,6 +12,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "merged-cut",
     what: "the upstream ends its connection (FIN, RST) at every third byte of an answer to a call that several clients share",
     promise: "each of them gets its own item or 502 `upstream_broken`, never a part and never a neighbour's",
+    both: true,
     stage: None,
     run,
 };

@@ -20,6 +20,7 @@ mod slow_readers;
 mod slow_upstream;
 mod slowloris;
 mod stopped;
+mod store_full;
 mod unasked;
 
 use crate::stage::{Common, Stage};
@@ -28,6 +29,8 @@ pub(crate) struct Fault {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) promise: &'static str,
+    /// Whether it may end differently on the other driver; where not, one is enough.
+    pub(crate) both: bool,
     /// A stage of its own, where the usual one does not do.
     pub(crate) stage: Option<Make>,
     /// Returns what is worth telling beside the counts.
@@ -50,7 +53,7 @@ impl From<String> for Stop {
     }
 }
 
-pub(crate) const FAULTS: [Fault; 20] = [
+pub(crate) const FAULTS: [Fault; 21] = [
     answer_cut::FAULT,
     merged_cut::FAULT,
     batch_answers::FAULT,
@@ -70,5 +73,6 @@ pub(crate) const FAULTS: [Fault; 20] = [
     stopped::FAULT,
     reload::FAULT,
     log_full::FAULT,
+    store_full::FAULT,
     pause::FAULT,
 ];

@@ -15,6 +15,7 @@ pub(crate) const FAULT: Fault = Fault {
     what: "the gateway is stopped for 2.5 s in the middle of calls (as a suspended machine is) and finds its clock that much later; twice",
     promise: "what was answered meanwhile is passed on, what ran out of time is told so; nothing hangs. A jump of the wall clock changes \
               nothing: only the log's time stamps read it",
+    both: true,
     stage: None,
     run,
 };

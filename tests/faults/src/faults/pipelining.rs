@@ -11,6 +11,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "pipelining",
     what: "eight requests in one packet, all ways in turn; in every other packet the upstream cuts the fifth answer",
     promise: "answers come in order, each its own; behind a cut one nothing comes, and what was not answered was not sent upstream",
+    both: true,
     stage: None,
     run,
 };

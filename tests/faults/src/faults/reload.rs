@@ -16,6 +16,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "reload",
     what: "50 reloads (SIGHUP), each with a model more, and 5 refused ones, under the load of 16 clients and 8 that read streams of 0.5 s",
     promise: "no request fails, no stream is cut; a refused configuration changes nothing; former ones are let go",
+    both: false,
     stage: Some(stage),
     run,
 };

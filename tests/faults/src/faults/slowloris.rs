@@ -13,6 +13,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "slowloris",
     what: "2,000 clients send a byte of their head every 200 ms",
     promise: "each gets 408 `header_timeout` when its time is over; others are served meanwhile",
+    both: true,
     stage: Some(stage),
     run,
 };

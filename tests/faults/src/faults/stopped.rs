@@ -12,6 +12,7 @@ pub(crate) const FAULT: Fault = Fault {
     what: "under the load of 24 clients one of three upstream processes is stopped (SIGSTOP) for 5 s",
     promise: "only those under way on it, and what is sent there in vain, fail, with 504 `upstream_timeout` or a visible cut; it has its \
               share of the calls again",
+    both: false,
     stage: Some(super::kill::stage),
     run,
 };

@@ -12,6 +12,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "unasked",
     what: "behind a whole answer comes another one, in the same packet or 10 ms later on the idle pooled connection",
     promise: "the connection is closed, and the stray answer reaches nobody",
+    both: true,
     stage: None,
     run,
 };

@@ -25,7 +25,7 @@ pub(crate) struct Gateway {
 pub(crate) struct Launch<'a> {
     pub(crate) bin: &'a Path,
     pub(crate) io: &'a str,
-    /// `$LISTEN` and `$ADMIN` stand for addresses.
+    /// `$LISTEN` and `$ADMIN` stand for addresses, `$FOLDER` for a folder of its own.
     pub(crate) config: String,
     /// A shell script that ends with `exec "$@"`, run in front; empty: none.
     pub(crate) wrapper: &'a str,
@@ -58,6 +58,7 @@ impl Gateway {
         fs::create_dir_all(&folder).map_err(told)?;
         let (addr, admin) = (free_port().map_err(told)?, free_port().map_err(told)?);
         let text = launch.config.replace("$LISTEN", &addr.to_string()).replace("$ADMIN", &admin.to_string());
+        let text = text.replace("$FOLDER", &folder.display().to_string());
         fs::write(folder.join("headrace.toml"), text).map_err(told)?;
         let log = launch.log.map_or_else(|| folder.join("log"), PathBuf::from);
         let log = fs::OpenOptions::new().create(true).append(true).open(log).map_err(told)?;
