@@ -111,10 +111,13 @@ fn is_kept(sum: Counts, broken: u32, faults: u32) -> bool {
 
 /// The table of docs/faults.md.
 pub(crate) fn list(faults: &[Fault]) {
-    say("| fault | what is done | what is promised |\n|---|---|---|");
-    for Fault { name, what, promise, .. } in faults {
-        say(&format!("| `{name}` | {what} | {promise} |"));
-    }
+    say(&table(faults));
+}
+
+fn table(faults: &[Fault]) -> String {
+    let row = |Fault { name, what, promise, .. }: &Fault| format!("| `{name}` | {what} | {promise} |");
+    let rows: Vec<String> = faults.iter().map(row).collect();
+    format!("| fault | what is done | what is promised |\n|---|---|---|\n{}", rows.join("\n"))
 }
 
 fn say(line: &str) {
@@ -124,11 +127,18 @@ fn say(line: &str) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop loudly")]
 mod tests {
-    use super::is_kept;
+    use super::{is_kept, table};
     use crate::ask::{Ask, Way};
     use crate::client::Client;
+    use crate::faults::FAULTS;
     use crate::tally::{Counts, Right, Tally};
     use crate::upstream::Upstream;
+
+    #[test]
+    fn the_guide_has_the_table_that_is_printed() {
+        let guide = include_str!("../../../docs/faults.md");
+        assert!(guide.contains(&table(&FAULTS)), "put the output of `tests/faults/run --list` into docs/faults.md");
+    }
 
     /// The suite's own parts, without a gateway between them.
     fn talk(swaps: bool) -> Counts {

@@ -131,7 +131,7 @@ impl Stage {
     }
 
     fn warm_up(&self, clients: usize) {
-        let large = Script { size: 300 << 10, ..Script::HONEST };
+        let large = Script { size: 2 << 20, ..Script::HONEST };
         self.crowd(8, |thread| {
             let mut open: Vec<Option<Client>> = (0..clients.div_ceil(8)).map(|_| None).collect();
             for round in 0..3 {
@@ -141,7 +141,7 @@ impl Stage {
             }
             // All at once: each has its answer under way before the first is read.
             for (script, most) in [(Script::HONEST, open.len()), (large, 8)] {
-                let asks = open.iter().take(most).map(|_| Ask { upload: script.size, ..Ask::new(Way::Route, script) });
+                let asks = open.iter().take(most).map(|_| Ask { upload: script.size.min(300 << 10), ..Ask::new(Way::Route, script) });
                 let asks: Vec<Ask> = asks.collect();
                 self.all_at_once(&mut open, &asks);
             }
@@ -155,6 +155,8 @@ impl Stage {
                 client.send(&ask.bytes());
             }
         }
+        // Late, so that answers fill what there is to fill: receive buffers, vectors kept for reuse.
+        std::thread::sleep(READ_LATE);
         for (client, ask) in open.iter_mut().zip(asks) {
             let got = client.as_mut().map_or(Got::Closed, |client| client.answer(false));
             self.tally.judge(ask, &got, Right::ANSWERED);
@@ -286,6 +288,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
+const READ_LATE: Duration = Duration::from_millis(150);
 const HONEST_EVERY: Duration = Duration::from_millis(4);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const REST_PATIENCE: Duration = Duration::from_secs(12);
