@@ -28,6 +28,9 @@ pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
 pub const DRAIN_BODY_BYTES_MAX: u64 = 64 << 10;
 /// Time for reading an unwanted body away. Beyond: the connection is closed after the answer.
 pub const DRAIN_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes a second at which a body that is held for inspection must come, on average, after the first `body_timeout`. Below: 408. A modem
+/// of 56 kbit/s sends thirty times as much.
+pub const HELD_BODY_PACE: u64 = 240;
 /// Received pieces that wait on a connection whose reader is behind. At the bound its receiving pauses (what is under way still comes)
 /// until half are read. While more than half of a shard's buffers are lent, such pieces are copied out of them.
 pub const RECEIVE_LEASES_MAX: usize = 8;

@@ -17,6 +17,8 @@ pub fn init() {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(colour)
+        // It would tell them on stderr, which is what failed, and panic when that fails too: a full disk must not end us.
+        .log_internal_errors(false)
         .try_init();
     if let (Ok(()), Some(mistake)) = (begun, mistake) {
         tracing::warn!("HEADRACE_LOG={wanted:?} is no filter ({mistake}); logging at info");

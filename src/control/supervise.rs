@@ -16,6 +16,7 @@ use tokio::task::JoinHandle as Task;
 use super::error::{Ended, RunError};
 use super::listen::SocketFile;
 use super::plane::Plane;
+use crate::sys::give_back_memory;
 
 /// What the control thread is told.
 #[derive(Debug)]
@@ -92,7 +93,10 @@ impl Supervisor {
                 // One reload at a time; a signal that comes during one is remembered and leads to the next.
                 () = heard(&mut self.signals.hangup), if reload.is_none() => {
                     let plane = Arc::clone(&self.plane);
-                    reload = Some(tokio::task::spawn_blocking(move || drop(plane.reload_file())));
+                    reload = Some(tokio::task::spawn_blocking(move || {
+                        let _ = plane.reload_file();
+                        give_back_memory();
+                    }));
                 }
                 () = finished(reload.as_mut()) => reload = None,
             }

@@ -18,6 +18,8 @@ pub(crate) struct Sockets {
     starved: Vec<usize>,
     /// Vectors that were sent, kept for reuse.
     spare: Vec<Vec<u8>>,
+    /// Their capacities.
+    spare_bytes: usize,
     pub(crate) counts: SocketCounts,
 }
 
@@ -173,11 +175,15 @@ impl Sockets {
 
     /// A vector with spare room, empty.
     pub(crate) fn take_vec(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SPARE_CAPACITY))
+        let Some(vec) = self.spare.pop() else { return Vec::with_capacity(SPARE_CAPACITY) };
+        self.spare_bytes -= vec.capacity();
+        vec
     }
 
     pub(crate) fn keep_vec(&mut self, mut vec: Vec<u8>) {
-        if self.spare.len() < SPARES_MAX && (1..=SPARE_CAPACITY_MAX).contains(&vec.capacity()) {
+        let all = self.spare_bytes + vec.capacity();
+        if self.spare.len() < SPARES_MAX && (1..=SPARE_CAPACITY_MAX).contains(&vec.capacity()) && all <= SPARE_BYTES_MAX {
+            self.spare_bytes = all;
             vec.clear();
             self.spare.push(vec);
         }
@@ -362,3 +368,5 @@ const ACCEPTED_MAX: usize = 64;
 const SPARES_MAX: usize = 256;
 const SPARE_CAPACITY: usize = 2048;
 const SPARE_CAPACITY_MAX: usize = 64 * 1024;
+/// All of them together: what slow readers have left behind goes back to the allocator.
+const SPARE_BYTES_MAX: usize = 2 << 20;

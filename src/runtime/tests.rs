@@ -268,3 +268,17 @@ fn a_task_that_panics_ends_alone_where_panics_are_contained() {
         rt.shut_down();
     }
 }
+
+#[test]
+fn vectors_kept_for_reuse_are_bounded_in_bytes_not_only_in_number() {
+    for rt in runtimes() {
+        // As many slow readers leave behind.
+        (0..1000).for_each(|_| rt.keep_vec(Vec::with_capacity(64 << 10)));
+        let kept = |rt: &Rt| (0..1000).map(|_| rt.take_vec().capacity()).filter(|capacity| *capacity >= 64 << 10).sum::<usize>();
+        let first = kept(&rt);
+        assert!((1..=2 << 20).contains(&first), "{first} bytes");
+        // What was taken out makes room again.
+        (0..1000).for_each(|_| rt.keep_vec(Vec::with_capacity(64 << 10)));
+        assert_eq!(kept(&rt), first);
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Shard;
 use super::connection::Connection;
@@ -96,8 +97,10 @@ impl RequestBody {
         // Trusted up to a point: a client may name a length and never send it.
         let named = usize::try_from(self.decoder.remaining().unwrap_or(0)).unwrap_or(0);
         whole.reserve(named.min(RESERVE_MAX));
+        let began = shard.rt.now();
         while !self.is_done() {
-            self.fill(shard, connection).await?;
+            let quiet = shard.current.borrow().config.server.body_timeout;
+            self.fill_within(shard, connection, patience(quiet, whole.len() as u64, shard.rt.now().since(began))).await?;
             while !connection.input.is_empty() && !self.is_done() {
                 let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
                 whole.extend_from_slice(&connection.input.bytes()[step.data]);
@@ -115,6 +118,11 @@ impl RequestBody {
 
     /// Makes sure that there are bytes to look at, telling the client to go on if it waits for that.
     pub(super) async fn fill(&mut self, shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
+        let quiet = shard.current.borrow().config.server.body_timeout;
+        self.fill_within(shard, connection, quiet).await
+    }
+
+    async fn fill_within(&mut self, shard: &Shard, connection: &mut Connection, patience: Duration) -> Result<(), Error> {
         self.begun = true;
         if !connection.input.is_empty() {
             return Ok(());
@@ -122,7 +130,7 @@ impl RequestBody {
         if std::mem::take(&mut self.expects_continue) {
             connection.socket.start_send(CONTINUE);
         }
-        let by = shard.rt.now() + shard.current.borrow().config.server.body_timeout;
+        let by = shard.rt.now() + patience;
         match race(connection.socket.recv(), shard.rt.sleep_until(by)).await {
             Either::First(Ok(Some(lease))) => {
                 connection.input.push(&shard.rt, lease);
@@ -153,6 +161,13 @@ impl RequestBody {
         }
         Ok(())
     }
+}
+
+/// How long to wait for the next piece of a body that is held: silence is allowed as anywhere, but a body that only trickles would keep
+/// what it reserved of `server.max_held` for as long as its client likes. `came` bytes of it are here, `elapsed` after its beginning.
+fn patience(quiet: Duration, came: u64, elapsed: Duration) -> Duration {
+    let allowed = quiet + Duration::from_secs(came / limits::HELD_BODY_PACE);
+    quiet.min(allowed.saturating_sub(elapsed))
 }
 
 const RESERVE_MAX: usize = 1 << 20;

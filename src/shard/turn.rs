@@ -12,6 +12,7 @@ use super::{Former, Message, Shard};
 use crate::mesh::{Port, ShardId};
 use crate::metrics::RingStats;
 use crate::runtime::{Idle, Rt};
+use crate::sys::give_back_memory;
 
 impl Shard {
     /// One turn. Sleeps in it when there is nothing to do.
@@ -183,6 +184,9 @@ impl Shard {
             stale_completions: stats.ring.stale,
             task_panics: stats.panics,
         });
+        if current.metrics.exchanges() == 0 {
+            give_back_memory();
+        }
     }
 }
 

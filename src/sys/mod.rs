@@ -8,6 +8,7 @@ pub mod cores;
 mod eventfd;
 mod fd;
 mod flag;
+mod heap;
 mod instant;
 pub mod net;
 mod op;
@@ -19,6 +20,7 @@ pub use buffers::{BufferPool, Lease, stride};
 pub use eventfd::EventFd;
 pub use fd::Fd;
 pub use flag::SimBell;
+pub use heap::give_back_memory;
 pub use instant::Instant;
 #[cfg(test)]
 pub use net::is_nodelay as is_nodelay_for_tests;

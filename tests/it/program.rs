@@ -21,11 +21,16 @@ pub(crate) struct Program {
 impl Program {
     /// Serves `text`, in which `$LISTEN` and `$ADMIN` stand for addresses that are free and `$UP` for the endpoint.
     pub(crate) fn serve(shards: u32, text: &str, up: &str) -> Program {
-        // A free port may be taken by somebody else before the program binds it: then others are tried.
-        (0..10).find_map(|_| Program::try_serve(shards, text, up)).expect("the program starts")
+        Program::logging(shards, text, up, Stdio::inherit)
     }
 
-    fn try_serve(shards: u32, text: &str, up: &str) -> Option<Program> {
+    /// The same, with its log going to `log`.
+    pub(crate) fn logging(shards: u32, text: &str, up: &str, log: impl Fn() -> Stdio) -> Program {
+        // A free port may be taken by somebody else before the program binds it: then others are tried.
+        (0..10).find_map(|_| Program::try_serve(shards, text, up, log())).expect("the program starts")
+    }
+
+    fn try_serve(shards: u32, text: &str, up: &str, log: Stdio) -> Option<Program> {
         let (addr, admin) = (free_port(), free_port());
         let file = scratch("serve.toml");
         let text = text.replace("$LISTEN", &addr.to_string()).replace("$ADMIN", &admin.to_string()).replace("$UP", up);
@@ -36,6 +41,7 @@ impl Program {
             .arg(&file)
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut program = Program { child, file, addr, admin };

@@ -83,3 +83,19 @@ fn a_second_sigterm_cuts_what_is_left() {
     assert!(client.try_answer().is_err());
     door.open();
 }
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let up = Upstream::new(|seen, _| Reply::Bytes(ok(&seen.body)));
+    // As on a full disk: every write fails with ENOSPC.
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    let program = Program::logging(2, TEXT, &up.url(), full);
+    std::fs::write(&program.file, "this is no configuration").unwrap();
+    program.signal(Signal::HUP);
+    eventually("the refusal is counted, though it cannot be told", || {
+        crate::gate::sum(&program.metrics(), "headrace_config_reloads_total", &[("result", "failed")]) == 1.0
+    });
+    assert_eq!(Client::tcp(program.addr).ask(post("/wait", "still here")).text(), "still here");
+    program.signal(Signal::TERM);
+    assert!(program.end().success());
+}

@@ -116,3 +116,33 @@ fn a_shard_holds_no_more_bodies_than_max_held_and_takes_others_again_afterwards(
     assert!(text(&later).starts_with("HTTP/1.1 200 "), "{}", text(&later));
     assert_eq!(world.metric("headrace_shed_total{reason=\"memory_full\"}"), 1.0);
 }
+
+#[test]
+fn a_held_body_that_only_trickles_is_a_408_and_gives_back_what_it_reserved() {
+    let config = CONFIG.replace("max_body = \"1KiB\"", "max_body = \"1KiB\"\nmax_held = \"1500B\"");
+    let world = World::new(&config, |_, _| Reply::Bytes(ok("{}")));
+    let (rt, address) = (world.rt.clone(), world.address.clone());
+    let body = format!("{{\"model\":\"small\",\"x\":\"{}\"}}", "y".repeat(980));
+    let request = post("/v1/chat/completions", &body);
+    let (refused, later) = world.run(async move {
+        let slow = rt.connect(&address).await.unwrap();
+        slow.send(request.as_bytes()[..request.len() - 900].to_vec()).await.unwrap();
+        // Never silent for long, and never done.
+        slow.watch();
+        let mut refused = loop {
+            if let Some(lease) = slow.try_recv() {
+                break lease.to_vec();
+            }
+            let _ = slow.send(b"y".to_vec()).await;
+            rt.sleep_until(rt.now() + std::time::Duration::from_millis(50)).await;
+        };
+        refused.extend(super::world::read_to_end(&slow).await);
+        let honest = rt.connect(&address).await.unwrap();
+        honest.send(request.into_bytes()).await.unwrap();
+        (refused, super::world::read_to_end(&honest).await)
+    });
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(text(&refused).starts_with("HTTP/1.1 408 "), "{}", text(&refused));
+    assert!(text(&refused).contains("x-headrace-error: body_timeout\r\n"), "{}", text(&refused));
+    assert!(text(&later).starts_with("HTTP/1.1 200 "), "{}", text(&later));
+}
