@@ -6,9 +6,12 @@ use crate::config::{
     Admin, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, Model, Server, Shards, Upstream, UpstreamId,
 };
 
+mod adaptive;
 mod balance;
 mod health;
+mod limit;
 mod path;
+mod queue;
 mod retry;
 mod route;
 mod spread;
