@@ -4,10 +4,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::Shard;
 use super::connection::Connection;
 use super::error::Error;
 use super::exchange::After;
+use super::{Shard, admit};
 use crate::config::limits;
 use crate::http::{BodyDecoder, CONTINUE, Framing};
 use crate::metrics::ShedReason;
@@ -98,6 +98,7 @@ impl RequestBody {
         whole.reserve(named.min(RESERVE_MAX));
         while !self.is_done() {
             self.fill(shard, connection).await?;
+            admit::may_gather(shard)?;
             while !connection.input.is_empty() && !self.is_done() {
                 let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
                 whole.extend_from_slice(&connection.input.bytes()[step.data]);

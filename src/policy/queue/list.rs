@@ -74,11 +74,6 @@ impl List {
         }
         self.len -= 1;
     }
-
-    /// Who stands behind the member with these links.
-    pub(super) fn behind(links: Links) -> Option<u32> {
-        (links.after != NONE).then_some(links.after)
-    }
 }
 
 const NONE: u32 = u32::MAX;

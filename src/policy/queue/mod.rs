@@ -298,8 +298,9 @@ pub fn cost(body_bytes: Option<u64>, output_tokens: Option<u64>) -> u64 {
 const SHARES: u64 = Class::High.share() + Class::Normal.share() + Class::Low.share();
 const BYTES_PER_TOKEN: u64 = 4;
 const BODY_BYTES_USUAL: u64 = 4096;
-/// Tokens a tenant is credited per turn, and a class per share: a usual chat request, so that most turns serve one.
-const QUANTUM: u64 = 1024;
-const COST_MIN: u64 = 16;
+/// Tokens a tenant is credited per turn, and a class per share: what the cheapest request costs, so that no turn serves several.
+const QUANTUM: u64 = COST_MIN;
+/// Every request has a place to itself for a while, however small it is.
+const COST_MIN: u64 = 256;
 /// What a single request is charged at most: bounds the turns until it can be paid.
-const COST_MAX: u64 = 64 * QUANTUM;
+const COST_MAX: u64 = 256 * QUANTUM;

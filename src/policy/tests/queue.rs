@@ -31,7 +31,9 @@ fn drained(queue: &mut Queue<u32>) -> Vec<u32> {
 #[test]
 fn one_tenant_is_served_in_order() {
     let mut queue = Queue::new(100);
-    (0..50).for_each(|ticket| drop(push(&mut queue, Claim::default(), 5000, ticket)));
+    (0..50).for_each(|ticket| {
+        push(&mut queue, Claim::default(), 5000, ticket);
+    });
     assert_eq!(drained(&mut queue), (0..50).collect::<Vec<_>>());
     assert!(queue.is_empty() && queue.tenants() == 0);
 }
@@ -39,7 +41,9 @@ fn one_tenant_is_served_in_order() {
 #[test]
 fn a_light_tenant_is_next_whatever_the_heavy_one_has_waiting() {
     let mut queue = Queue::new(1000);
-    (0..500).for_each(|ticket| drop(push(&mut queue, claim(Class::Normal, 1), 1024, ticket)));
+    (0..500).for_each(|ticket| {
+        push(&mut queue, claim(Class::Normal, 1), 1024, ticket);
+    });
     push(&mut queue, claim(Class::Normal, 2), 1024, 900);
     let order = drained(&mut queue);
     assert!(order.iter().position(|ticket| *ticket == 900).unwrap() <= 2, "{:?}", &order[..5]);
@@ -104,7 +108,9 @@ fn crowd(queue: &mut Queue<u32>, claim: Claim) -> Result<Option<(u32, Refusal)>,
 #[test]
 fn a_full_queue_makes_room_for_the_tenant_it_wrongs() {
     let mut queue = Queue::new(4);
-    (0..4).for_each(|ticket| drop(push(&mut queue, claim(Class::High, 1), 1, ticket)));
+    (0..4).for_each(|ticket| {
+        push(&mut queue, claim(Class::High, 1), 1, ticket);
+    });
     assert_eq!(crowd(&mut queue, claim(Class::High, 1)), Err(Refusal::Full), "alone it wrongs nobody: that is overload");
     assert_eq!(crowd(&mut queue, claim(Class::High, 2)), Ok(Some((3, Refusal::Share))), "the newest of who holds all");
     assert_eq!(crowd(&mut queue, claim(Class::High, 1)), Err(Refusal::Share), "it holds three of four, of two tenants");
@@ -117,7 +123,9 @@ fn a_full_queue_makes_room_for_the_tenant_it_wrongs() {
 #[test]
 fn a_full_queue_keeps_each_class_its_places() {
     let mut queue = Queue::new(21);
-    (0..21).for_each(|ticket| drop(push(&mut queue, claim(Class::Low, 1), 1, ticket)));
+    (0..21).for_each(|ticket| {
+        push(&mut queue, claim(Class::Low, 1), 1, ticket);
+    });
     for more in 0..16 {
         assert_eq!(crowd(&mut queue, claim(Class::High, 2)), Ok(Some((20 - more, Refusal::Full))), "the more urgent come first");
     }
@@ -129,7 +137,9 @@ fn a_full_queue_keeps_each_class_its_places() {
     }
     // The flood was first: who has less than a share gets it.
     let mut queue = Queue::new(21);
-    (0..21).for_each(|ticket| drop(push(&mut queue, claim(Class::High, 1), 1, ticket)));
+    (0..21).for_each(|ticket| {
+        push(&mut queue, claim(Class::High, 1), 1, ticket);
+    });
     assert_eq!(crowd(&mut queue, claim(Class::Low, 2)), Ok(Some((20, Refusal::Full))));
     assert_eq!(crowd(&mut queue, claim(Class::Low, 2)), Err(Refusal::Full));
 }
@@ -137,10 +147,14 @@ fn a_full_queue_keeps_each_class_its_places() {
 #[test]
 fn who_would_be_late_is_told_at_once() {
     let mut queue = Queue::new(1000);
-    (0..100).for_each(|ticket| drop(push(&mut queue, claim(Class::Normal, 1), 1000, ticket)));
+    (0..100).for_each(|ticket| {
+        push(&mut queue, claim(Class::Normal, 1), 1000, ticket);
+    });
     assert_eq!(queue.predicted_wait(claim(Class::Normal, 1), at(0)), Duration::ZERO, "nothing is known yet");
     // One leaves every 10 ms; 90 are left.
-    (1..=10).for_each(|step| drop(queue.pop(at(step * 10)).unwrap()));
+    for step in 1..=10 {
+        assert!(queue.pop(at(step * 10)).is_some());
+    }
     let now = at(100);
     assert_eq!(queue.predicted_wait(claim(Class::Normal, 1), now), Duration::from_millis(910));
     assert_eq!(queue.predicted_wait(claim(Class::Normal, 2), now), Duration::from_millis(20), "one of the other first, then this one");
@@ -156,7 +170,7 @@ fn who_would_be_late_is_told_at_once() {
 
 #[test]
 fn the_cost_of_a_request() {
-    assert_eq!(cost(Some(4000), Some(100)), 16 + 1000 + 100);
+    assert_eq!(cost(Some(4000), Some(100)), 256 + 1000 + 100);
     assert_eq!(cost(None, None), cost(Some(4096), Some(0)));
     assert_eq!(Class::from_word(b"HIGH"), Some(Class::High));
     assert_eq!((Class::from_word(b"urgent"), Class::default()), (None, Class::Normal));
