@@ -37,6 +37,8 @@ struct All {
     tenants: AtomicU64,
     /// The shard that got the last place for which somebody waited.
     last: AtomicU32,
+    /// How many places there are, by the newest configuration.
+    max: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -84,10 +86,16 @@ impl Share {
         u32::try_from(self.0.shards.len()).unwrap_or(u32::MAX)
     }
 
-    /// Takes one of `max` places for a shard; false when none is free. Never more than `max` are out, whoever else asks meanwhile.
+    /// How many places there are from now on, also for those who came under an earlier configuration. None at first.
+    pub fn set_max(&self, max: u32) {
+        self.0.all.max.store(max, Ordering::SeqCst);
+    }
+
+    /// Takes a place for a shard; false when none is free. Never more are out than there are, whoever else asks meanwhile.
     #[must_use]
-    pub fn take(&self, shard: ShardId, max: u32) -> bool {
-        let one_more = |taken: u64| (taken < u64::from(max)).then_some(taken + 1);
+    pub fn take(&self, shard: ShardId) -> bool {
+        let max = self.max();
+        let one_more = |taken: u64| (taken < max).then_some(taken + 1);
         let taken = self.0.all.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok();
         if taken && let Some(one) = self.one(shard) {
             one.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -104,10 +112,10 @@ impl Share {
         debug_assert!(before > 0, "a place was given back that nobody took");
     }
 
-    /// Whether fewer than `max` places are taken.
+    /// Whether a place is free.
     #[must_use]
-    pub fn has_room(&self, max: u32) -> bool {
-        self.0.all.in_flight.load(Ordering::SeqCst) < u64::from(max)
+    pub fn has_room(&self) -> bool {
+        self.0.all.in_flight.load(Ordering::SeqCst) < self.max()
     }
 
     /// Whether somebody waits, on any shard.
@@ -156,6 +164,10 @@ impl Share {
         if let Some(one) = self.one(shard) {
             one.told.store(false, Ordering::SeqCst);
         }
+    }
+
+    fn max(&self) -> u64 {
+        u64::from(self.0.all.max.load(Ordering::SeqCst))
     }
 
     fn one(&self, shard: ShardId) -> Option<&One> {

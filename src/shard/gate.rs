@@ -68,6 +68,7 @@ impl Gate {
             // The least is each shard's part; the most holds for all together.
             ConcurrencyLimit::Adaptive { min, max } => Limit::Adaptive(Box::new(Adaptive::new(min.div_ceil(share.shards().max(1)), max))),
         };
+        share.set_max(limit.of_process());
         let state = State { limit, queue: Queue::new(config.queue_max), in_flight: 0, told_tenants: 0 };
         Gate { upstream, shard, share, patience: config.queue_timeout, state: RefCell::new(state) }
     }
@@ -77,7 +78,7 @@ impl Gate {
         {
             let mut state = self.state.borrow_mut();
             let first = state.queue.is_empty() && !self.share.is_waited_for();
-            if !first || !state.has_room() || !self.share.take(self.shard, state.limit.of_process()) {
+            if !first || !state.has_room() || !self.share.take(self.shard) {
                 return None;
             }
             state.in_flight += 1;
@@ -131,8 +132,7 @@ impl Gate {
             let tenants = if state.has_room() { state.queue.tenants() } else { 0 };
             self.share.set_tenants(self.shard, state.told_tenants, tenants);
             state.told_tenants = tenants;
-            let max = state.limit.of_process();
-            if !self.share.has_room(max) {
+            if !self.share.has_room() {
                 return;
             }
             let next = next_shard(self.share.shards(), self.share.last(), |shard| {
@@ -148,7 +148,7 @@ impl Gate {
                 }
                 return;
             }
-            if !self.share.take(self.shard, max) {
+            if !self.share.take(self.shard) {
                 return;
             }
             let Some(left) = state.queue.pop(shard.rt.now()) else {

@@ -114,6 +114,8 @@ impl Shard {
         for job in early {
             self.take_job(job);
         }
+        // An upstream's limit may have risen.
+        self.take_room();
     }
 
     /// The snapshot with this number, if it is still (or already) here.
