@@ -156,6 +156,8 @@ pub enum Failure {
     DeadlineExceeded,
     /// The lane or the home holds all it may. The time is a guess at when there is room.
     QueueFull { retry_after: Duration },
+    /// It would wait in its lane beyond its deadline, by the learned cost. The time is a guess at when there is room.
+    PredictedLate { retry_after: Duration },
     /// The upstream said 429 or 503 until the tries or the time ran out.
     Overloaded { retry_after: Duration },
     /// The upstream's answer is larger than it may be.
@@ -172,6 +174,7 @@ impl Failure {
             Failure::UpstreamTimeout => "upstream_timeout",
             Failure::DeadlineExceeded => "deadline_exceeded",
             Failure::QueueFull { .. } => "queue_full",
+            Failure::PredictedLate { .. } => "predicted_late",
             Failure::Overloaded { .. } => "upstream_overloaded",
             Failure::AnswerTooLarge => "answer_too_large",
         }

@@ -151,11 +151,18 @@ impl Lane {
 
     /// A guess at how long a job that came now would wait, for clients that are turned away.
     pub(super) fn predicted_wait(&self, now: Instant) -> Duration {
+        self.known_wait(now).map_or(RETRY_AFTER_MAX, |time| time.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
+    }
+
+    /// The same as far as it is known: until the answer to the batch that a job would be in that came now, behind full ones. `None`
+    /// before the first calls.
+    pub(super) fn known_wait(&self, now: Instant) -> Option<Duration> {
         let cap = self.caps.items(now);
-        let time = self.endpoints.iter().filter_map(|endpoint| endpoint.cost.predict(cap)).min();
         let side_by_side = if self.rules.mode == BatchingMode::Batching { self.limit() } else { 1 };
-        let batches = self.queued_items / cap / self.rules.endpoints.saturating_mul(side_by_side) + 1;
-        time.map_or(RETRY_AFTER_MAX, |time| time.saturating_mul(batches)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+        let before = self.queued_items / cap / self.rules.endpoints.saturating_mul(side_by_side);
+        let own = self.queued_items.saturating_add(1).min(cap);
+        let time = |endpoint: &Endpoint| Some(endpoint.cost.predict(cap)?.saturating_mul(before) + endpoint.cost.predict(own)?);
+        self.endpoints.iter().filter_map(time).min()
     }
 
     /// Everyone in line; some may have ended.

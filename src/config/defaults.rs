@@ -30,6 +30,11 @@ pub const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 pub const FORWARD_AUTHORIZATION: bool = false;
 pub const WEIGHT: u32 = 1;
 
+pub const CONCURRENCY_MIN: u32 = 1;
+pub const CONCURRENCY_MAX: u32 = 1024;
+pub const QUEUE_MAX: u32 = 1024;
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
 pub const MAX_ITEMS: u32 = 32;
 pub const MAX_BATCH_BYTES: u64 = 2 << 20;
 pub const MAX_DELAY: Duration = Duration::ZERO;

@@ -90,6 +90,12 @@ pub const UNIX_PATH_BYTES_MAX: usize = 107;
 pub const POOL_IDLE_MAX: u32 = 65_536;
 /// `upstreams.endpoints.weight`.
 pub const WEIGHT_MAX: u32 = 1000;
+/// `upstreams.concurrency.limit`, `min` and `max`.
+pub const CONCURRENCY_MAX: u32 = 1_000_000;
+/// `upstreams.concurrency.queue_max`.
+pub const QUEUE_PLACES_MAX: u32 = 65_536;
+/// `server.memory_max`, least.
+pub const MEMORY_MAX_MIN_BYTES: u64 = 16 << 20;
 /// `models.batching.max_items`.
 pub const BATCH_ITEMS_MAX: u32 = 2048;
 /// `models.batching.max_bytes`, least: below it not even two short texts fit.
@@ -116,5 +122,7 @@ pub const INBOX_SLOT_BYTES: u64 = 256;
 pub const LANE_BYTES: u64 = 2 << 10;
 /// A job waiting in a lane, without its body.
 pub const JOB_BYTES: u64 = 1 << 10;
+/// A request that waits for a place at an upstream, without its body.
+pub const WAITER_BYTES: u64 = 512;
 /// What a shard owns besides: ring, operation slots, timers, counters, snapshot.
 pub const SHARD_BYTES: u64 = 8 << 20;

@@ -3,7 +3,7 @@
 
 use super::limits::{
     CONNECTION_BYTES, EXCHANGE_BYTES, INBOX_SLOT_BYTES, JOB_BYTES, LANE_BYTES, LANES_MAX, POOLED_CONNECTION_BYTES,
-    RECEIVE_BUFFER_GAP_BYTES, SHARD_BYTES,
+    RECEIVE_BUFFER_GAP_BYTES, SHARD_BYTES, WAITER_BYTES,
 };
 use super::{BatchingMode, Config};
 
@@ -54,6 +54,8 @@ pub fn memory(config: &Config, shards: u32) -> Memory {
     let lanes = if coalesces { shards * LANES_MAX as u64 } else { 0 };
     // A connection has one exchange at a time, and an exchange at most one job: the jobs are bounded by the connections.
     let jobs = if coalesces { connections } else { 0 };
+    let waiting =
+        config.upstreams.iter().filter_map(|one| one.concurrency.as_ref()).map(|one| u64::from(one.queue_max)).sum::<u64>() * shards;
     let mut lines = vec![
         line(MemoryKind::Standing, "shards: ring, timers, counters", shards, SHARD_BYTES),
         line(
@@ -67,6 +69,7 @@ pub fn memory(config: &Config, shards: u32) -> Memory {
         line(MemoryKind::Load, "pooled connections (upstreams.pool_max_idle)", pooled, POOLED_CONNECTION_BYTES),
         line(MemoryKind::Load, "lanes", lanes, LANE_BYTES),
         line(MemoryKind::Load, "jobs waiting in lanes, without bodies", jobs, JOB_BYTES),
+        line(MemoryKind::Load, "requests waiting for a place (upstreams.concurrency.queue_max), without bodies", waiting, WAITER_BYTES),
         line(MemoryKind::Worst, "request heads and bytes sent ahead", connections, EXCHANGE_BYTES),
         line(MemoryKind::Worst, "held request bodies (server.max_held)", shards, server.max_held_bytes),
     ];

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod admission;
 mod check;
 pub mod defaults;
 pub mod limits;
@@ -18,6 +19,7 @@ pub mod units;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Admission, Concurrency, ConcurrencyLimit, MemoryMax};
 pub use check::{check, parse_listen};
 pub use memory::{Memory, MemoryKind, MemoryLine, memory};
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
@@ -45,6 +47,7 @@ pub struct RouteId(pub u32);
 pub struct Config {
     pub server: Server,
     pub admin: Admin,
+    pub admission: Admission,
     /// In the order written; [`UpstreamId`] is the index.
     pub upstreams: Vec<Upstream>,
     /// In the order written; a model named `*` takes every name no other entry takes.
@@ -72,6 +75,8 @@ pub struct Server {
     pub max_body_bytes: u64,
     /// Bytes of request bodies one shard holds at a time, over all its connections. Default 256 MiB, then 503.
     pub max_held_bytes: u64,
+    /// A ceiling on the process's resident memory. Default: four fifths of the cgroup's.
+    pub memory_max: MemoryMax,
     /// Receive buffers per shard (a power of two) and the size of each. Defaults 1024 x 8 KiB.
     pub receive_buffers: u16,
     pub receive_buffer_bytes: u32,
@@ -134,6 +139,8 @@ pub struct Upstream {
     pub max_response_bytes: u64,
     /// Send the client's `Authorization` to this upstream. Default false. When true it is part of the lane key.
     pub forward_authorization: bool,
+    /// Default: no limit.
+    pub concurrency: Option<Concurrency>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

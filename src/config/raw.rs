@@ -7,6 +7,10 @@ use std::ops::Range;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 
+pub(super) mod admission;
+
+use admission::{RawAdmission, RawConcurrency};
+
 /// A value and the bytes of the file it stands in.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
@@ -23,6 +27,8 @@ pub(super) struct RawConfig {
     pub server: Option<RawServer>,
     /// The operator's side: health, metrics.
     pub admin: Option<RawAdmin>,
+    /// By which fields of a request its priority and its tenant are known.
+    pub admission: Option<RawAdmission>,
     /// Sets of equal servers, each a `[[upstreams]]` table.
     pub upstreams: Option<Vec<At<RawUpstream>>>,
     /// The models clients ask for, each a `[[models]]` table. At least one model or route is needed.
@@ -68,6 +74,11 @@ pub(super) struct RawServer {
     /// `max_body`. 256 MiB is eight of the largest bodies, or many thousand usual ones.
     #[schemars(extend("default" = "256MiB"))]
     pub max_held: Option<At<String>>,
+    /// The most resident memory of the process: `"auto"`, `"none"` or a size of at least 16 MiB. From nine tenths of it on requests
+    /// whose bodies would be held are refused, beyond it all: 503 `memory_full`. Auto is four fifths of the cgroup's `memory.max` where
+    /// there is one: refusing some beats being killed with all.
+    #[schemars(extend("default" = "auto"))]
+    pub memory_max: Option<At<String>>,
     /// Receive buffers per shard, a power of two up to 32768. When all are lent, receiving waits until one returns.
     #[schemars(extend("default" = 1024))]
     pub receive_buffers: Option<At<i64>>,
@@ -130,6 +141,8 @@ pub(super) struct RawUpstream {
     /// Default false: a client's credential is for the gateway.
     #[schemars(extend("default" = false))]
     pub forward_authorization: Option<At<bool>>,
+    /// How many requests it is given at a time, and who waits. Default: no limit, nobody waits.
+    pub concurrency: Option<At<RawConcurrency>>,
 }
 
 /// One server: its address, or `{ url, weight }`.

@@ -1,6 +1,7 @@
 //! What a person types and what comes of it. The transcripts of mistakes are in tests/golden/config; HEADRACE_BLESS=1 writes them
 //! anew.
 
+mod admission;
 mod documents;
 mod fuzz;
 mod golden;
@@ -8,7 +9,8 @@ mod golden;
 use std::time::Duration;
 
 use super::{
-    Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, Shards, UpstreamId, check, limits, memory, schema, units,
+    Admission, Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, MemoryMax, Shards, UpstreamId, check, limits,
+    memory, schema, units,
 };
 
 const DESIGN_EXAMPLE: &str = r#"
@@ -67,6 +69,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(server.max_held_bytes, 256 * 1024 * 1024);
     assert_eq!((server.receive_buffers, server.receive_buffer_bytes), (1024, 8192));
     assert_eq!(server.inbox_slots, 4096);
+    assert_eq!((server.memory_max, &config.admission), (MemoryMax::Auto, &Admission::default()));
     assert!(!server.trust_forwarded);
     assert!(!server.debug_headers);
     assert_eq!(config.admin.listen, "127.0.0.1:9090".parse().unwrap());
@@ -79,6 +82,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(upstream.pool_max_idle, 1024);
     assert_eq!(upstream.max_response_bytes, 64 * 1024 * 1024);
     assert!(!upstream.forward_authorization);
+    assert_eq!(upstream.concurrency, None);
     assert_eq!(upstream.endpoints[0].weight, 1);
     let batching = &config.models[0].batching;
     assert_eq!(batching.mode, BatchingMode::Exclusive);
@@ -118,7 +122,7 @@ fn the_schema_tells_the_true_defaults() {
     let batching = format!("[models.batching]\n{}", lines("/properties/models/items/properties/batching/properties"));
     let text = with(&upstream, &batching, &server);
     assert_eq!(good(&text), good(&with("", "", "")));
-    assert_eq!(written, 15 + 1 + 8 + 5, "a key without a default was added, or one with: say so in the schema and here");
+    assert_eq!(written, 16 + 1 + 8 + 5, "a key without a default was added, or one with: say so in the schema and here");
 }
 
 #[test]

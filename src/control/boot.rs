@@ -16,11 +16,12 @@ use super::crew::Crew;
 use super::error::{Ended, RunError, Shown, StartError};
 use super::gateway::RunningGateway;
 use super::listen::{self, Bound};
-use super::plane::{Current, Plane, ShardLine, snapshots};
+use super::memory;
+use super::plane::{Current, Plane, ShardLine, shares, snapshots};
 use super::resolve::resolve;
 use super::supervise::{Signals, Supervisor};
 use crate::config::{Config, Io, ListenAddr, Shards};
-use crate::mesh::{Bell, Mesh, Shared};
+use crate::mesh::{Bell, Mesh, Shared, Shares};
 use crate::metrics::Registry;
 use crate::policy::Router;
 use crate::runtime::RealClock;
@@ -72,11 +73,19 @@ pub fn start(mut config: Config, options: StartOptions) -> Result<RunningGateway
     let bells = crew.beats.iter().map(|beat| -> Bell { Box::new(beat.bell()) });
     let mesh: Mesh<Message> = Mesh::new(config.server.inbox_slots, bells);
     let lines = mesh.senders().into_iter().zip(&crew.beats).map(|(sender, beat)| ShardLine { sender, beat: Arc::clone(beat) });
-    let current = Current { config: config.clone(), generation: FIRST_GENERATION, registry };
+    let shares = shares(&config, shards as usize, &Shares::default());
+    let current = Current {
+        config: config.clone(),
+        generation: FIRST_GENERATION,
+        registry,
+        shares: shares.clone(),
+        pressure: mesh.pressure(),
+        memory_ceiling: None,
+    };
     let plane = Arc::new(Plane::new(clock, lines.collect(), options.config_path, current));
 
     let lane_seed = random();
-    let snapshots = snapshots(FIRST_GENERATION, &config, &router, metrics);
+    let snapshots = snapshots(FIRST_GENERATION, &config, &router, &shares, metrics);
     let seeds = mesh.into_ports().into_iter().zip(snapshots);
     let seeds = seeds.map(|(port, snapshot)| ShardSeed { port, snapshot, lane_seed, seed: random() }).collect();
     let threads = crew.go(seeds, sockets)?;
@@ -134,6 +143,7 @@ impl ControlRoom {
         let supervisor = Supervisor { signals, ..supervisor };
         let run = move || {
             runtime.spawn(admin::serve(listener, Arc::clone(&supervisor.plane)));
+            runtime.spawn(memory::watch(Arc::clone(&supervisor.plane)));
             let result = runtime.block_on(supervisor.run());
             // A reload may wait for a name server: it is not waited for.
             runtime.shutdown_background();

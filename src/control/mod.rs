@@ -1,5 +1,5 @@
 //! The control plane: brings a gateway up (`boot`, `crew`, `thread`, `listen`, `resolve`), watches over it and brings it down
-//! (`supervise`, on the control thread), hands it new configurations (`plane`, `reload`, `load`), and answers operators (`admin`,
+//! (`supervise`, on the control thread; `memory` against its ceiling), hands it new configurations (`plane`, `reload`, `load`), and answers operators (`admin`,
 //! `log`). The one room that may block, lock and ask the operating system for names and files. It sees no request: shards serve, and
 //! go on serving with their last snapshot whatever happens here.
 #![expect(clippy::disallowed_types, reason = "what control, its admin page and the shards' threads share is behind Arc, Mutex and atomics")]
@@ -12,6 +12,7 @@ mod gateway;
 mod listen;
 mod load;
 pub mod log;
+mod memory;
 mod plane;
 mod reload;
 mod resolve;

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::error::ReloadError;
 use super::load::load;
+use super::memory;
 use super::reload::needs_restart;
 use super::resolve::resolve;
 use super::thread::Beat;
-use crate::config::Config;
-use crate::mesh::{Sender, Shared};
+use crate::config::{Config, MemoryMax};
+use crate::mesh::{Pressure, Sender, Shared, Shares};
 use crate::metrics::{Registry, ShardMetrics};
 use crate::policy::Router;
 use crate::runtime::RealClock;
@@ -44,6 +45,11 @@ pub(super) struct Current {
     pub(super) config: Shared<Config>,
     pub(super) generation: u32,
     pub(super) registry: Registry,
+    /// Places at upstreams with a limit, kept over reloads.
+    pub(super) shares: Shares,
+    /// How near memory is to its ceiling, for all shards; and the ceiling in bytes.
+    pub(super) pressure: Pressure,
+    pub(super) memory_ceiling: Option<u64>,
 }
 
 impl Plane {
@@ -70,7 +76,25 @@ impl Plane {
     /// The metrics as Prometheus reads them.
     pub(super) fn render(&self) -> String {
         let now = self.clock.now();
-        self.current().registry.render(now)
+        let mut current = self.current();
+        let ceiling = current.memory_ceiling;
+        current.registry.set_memory(memory::resident().unwrap_or(0), ceiling);
+        current.registry.render(now)
+    }
+
+    /// The ceiling on memory as it is configured.
+    pub(super) fn memory_max(&self) -> MemoryMax {
+        self.current().config.server.memory_max
+    }
+
+    /// Where the shards read how near memory is to its ceiling.
+    pub(super) fn pressure(&self) -> Pressure {
+        self.current().pressure.clone()
+    }
+
+    /// The ceiling that is watched, for the metrics.
+    pub(super) fn note_ceiling(&self, bytes: Option<u64>) {
+        self.current().memory_ceiling = bytes;
     }
 
     /// The names of upstreams without a healthy endpoint.
@@ -120,7 +144,8 @@ impl Plane {
             let config = Shared::new(config);
             current.config = config.clone();
             current.generation = current.generation.wrapping_add(1);
-            (snapshots(current.generation, &config, &router, metrics), current.generation)
+            current.shares = shares(&config, self.shards.len(), &current.shares);
+            (snapshots(current.generation, &config, &router, &current.shares, metrics), current.generation)
         };
         for (line, snapshot) in self.shards.iter().zip(snapshots) {
             self.send(line, Message::Snapshot(Box::new(snapshot)));
@@ -193,10 +218,17 @@ pub(super) fn snapshots(
     generation: u32,
     config: &Shared<Config>,
     router: &Shared<Router>,
+    shares: &Shares,
     metrics: Vec<ShardMetrics>,
 ) -> Vec<ShardSnapshot> {
-    let snapshot = |metrics| ShardSnapshot { generation, config: config.clone(), router: router.clone(), metrics };
+    let snapshot = |metrics| ShardSnapshot { generation, config: config.clone(), router: router.clone(), shares: shares.clone(), metrics };
     metrics.into_iter().map(snapshot).collect()
+}
+
+/// Rows for the upstreams that have a limit; those that had one keep it.
+pub(super) fn shares(config: &Config, shards: usize, former: &Shares) -> Shares {
+    let limited = config.upstreams.iter().map(|upstream| upstream.concurrency.is_some().then_some(upstream.name.as_str()));
+    Shares::new(u32::try_from(shards).unwrap_or(u32::MAX), limited, former)
 }
 
 const INBOX_RETRY: Duration = Duration::from_millis(1);

@@ -99,6 +99,14 @@ pub fn scan_model(body: &[u8]) -> Result<ModelRequest, ScanError> {
     Ok(ModelRequest { model, stream: stream.is_some_and(|value| value.of(body) == b"true") })
 }
 
+/// The tokens a request lets the model write, by whichever of the dialects' names; `None` when it names none, or the body is not plain
+/// JSON. For estimates only: nothing is validated.
+#[must_use]
+pub fn scan_output_tokens(body: &[u8]) -> Option<u64> {
+    let found = members(body, [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"])?;
+    found.into_iter().flatten().find_map(|value| std::str::from_utf8(value.of(body)).ok()?.parse().ok())
+}
+
 /// Cuts an `OpenAI` embeddings request into items: `"a"` is one text, `["a","b"]` two, `[1,2]` one list of tokens,
 /// `[[1],[2,3]]` two.
 ///

@@ -12,6 +12,7 @@ use crossbeam_utils::CachePadded;
 use super::ShardId;
 use super::doorbell::{Doorbell, Ring, fence_sends};
 use super::loads::{Load, Loads};
+use super::pressure::{Level, Pressure};
 
 /// How a receiver is woken; dynamic because it is called only for a receiver that sleeps.
 pub type Bell = Box<dyn Ring + Send + Sync>;
@@ -21,6 +22,7 @@ pub type Bell = Box<dyn Ring + Send + Sync>;
 pub struct Mesh<T> {
     senders: Box<[Sender<T>]>,
     inboxes: Vec<Inbox<T>>,
+    pressure: Pressure,
 }
 
 impl<T> Mesh<T> {
@@ -28,7 +30,7 @@ impl<T> Mesh<T> {
     #[must_use]
     pub fn new(slots: u32, bells: impl IntoIterator<Item = Bell>) -> Mesh<T> {
         let (inboxes, senders): (Vec<_>, Vec<_>) = bells.into_iter().map(|bell| Inbox::new(slots, bell)).unzip();
-        Mesh { senders: senders.into(), inboxes }
+        Mesh { senders: senders.into(), inboxes, pressure: Pressure::default() }
     }
 
     /// A sender to each shard, for the control plane.
@@ -37,10 +39,16 @@ impl<T> Mesh<T> {
         self.senders.to_vec()
     }
 
+    /// What control tells all shards of memory.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        self.pressure.clone()
+    }
+
     /// The port of each shard, in the order of their ids.
     #[must_use]
     pub fn into_ports(self) -> Vec<Port<T>> {
-        let Mesh { senders, inboxes } = self;
+        let Mesh { senders, inboxes, pressure } = self;
         let loads = Loads::new(inboxes.len());
         let port = |(id, inbox)| Port {
             id: ShardId(id),
@@ -49,6 +57,7 @@ impl<T> Mesh<T> {
             any_to_ring: Cell::new(false),
             peers: senders.clone(),
             loads: loads.clone(),
+            pressure: pressure.clone(),
         };
         (0..).zip(inboxes).map(port).collect()
     }
@@ -64,6 +73,7 @@ pub struct Port<T> {
     to_ring: Box<[Cell<bool>]>,
     any_to_ring: Cell<bool>,
     loads: Loads,
+    pressure: Pressure,
 }
 
 impl<T> Port<T> {
@@ -108,6 +118,18 @@ impl<T> Port<T> {
             }
         }
         rung
+    }
+
+    /// How near memory is to its ceiling.
+    #[must_use]
+    pub fn pressure(&self) -> Level {
+        self.pressure.level()
+    }
+
+    /// The board that [`Port::pressure`] reads.
+    #[must_use]
+    pub fn pressure_board(&self) -> Pressure {
+        self.pressure.clone()
     }
 
     /// What a shard has to do.

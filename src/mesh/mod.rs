@@ -1,5 +1,6 @@
 //! All that crosses cores: bounded inboxes with doorbells (`inbox`, `doorbell`), counter blocks one shard writes and the
-//! scraper reads (`counters`), how much each shard has to do (`loads`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
+//! scraper reads (`counters`), how much each shard has to do (`loads`) and has at an upstream with a limit (`shares`), how near memory is to its ceiling
+//! (`pressure`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
 //! counter means (shard and metrics do), makes no system call (a bell is a [`Ring`] it is given) and never waits.
 #![expect(clippy::disallowed_types, reason = "the room where Arc and atomics live")]
 
@@ -7,7 +8,9 @@ mod counters;
 pub mod doorbell;
 mod inbox;
 mod loads;
+mod pressure;
 mod shared;
+mod shares;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +19,9 @@ pub use counters::{CounterBlock, CounterWriter};
 pub use doorbell::{Doorbell, Ring};
 pub use inbox::{Bell, FlagBell, Inbox, Mesh, Port, Sender};
 pub use loads::Load;
+pub use pressure::{Level, Pressure};
 pub use shared::Shared;
+pub use shares::{Share, Shares};
 
 /// Index of a shard: 0 to the number of shards - 1, for the life of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -235,3 +235,5 @@ fn places_are_never_more_than_allowed_and_all_come_back() {
     ports[1].set_exchanges(7);
     assert_eq!((ports[0].load(ShardId(1)).connections, ports[0].load(ShardId(1)).exchanges), (1, 7));
 }
+
+mod shares;

@@ -123,12 +123,18 @@ label_values! {
         InboxFull => "inbox_full",
         /// This shard holds as many tickets as it may.
         TicketsFull => "tickets_full",
-        /// Too many calls wait for a connection to the upstream.
+        /// The upstream is at its limit and the queue before it full.
         UpstreamFull => "upstream_full",
         /// Buffers or memory are used up.
         MemoryFull => "memory_full",
         /// Connections are at their limit.
         ConnectionsFull => "connections_full",
+        /// Its tenant holds more than its share of a full queue.
+        TenantShare => "tenant_share",
+        /// It would have waited for its place at the upstream, or in its lane, for longer than it may.
+        PredictedLate => "predicted_late",
+        /// It has waited for its place at the upstream for as long as it may.
+        QueueTimeout => "queue_timeout",
         /// A limit of the principal.
         Limit => "limit",
         /// Its deadline would have passed before an answer.

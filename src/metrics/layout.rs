@@ -131,6 +131,10 @@ pub(super) struct Offsets {
     batch_jobs: usize,
     isolation_calls: usize,
     lanes_solo: usize,
+    admission_limit: usize,
+    admission_in_flight: usize,
+    admission_waiting: usize,
+    admission_wait: usize,
     upstream_requests: usize,
     upstream_retries: usize,
     upstream_connections_opened: usize,
@@ -171,6 +175,10 @@ impl Layout {
             batch_jobs: section(Metric::BatchJobs, &[models, operations, origins], Shape::Number),
             isolation_calls: section(Metric::IsolationCalls, &[models], Shape::Number),
             lanes_solo: section(Metric::LanesSolo, &[models], Shape::Number),
+            admission_limit: section(Metric::AdmissionLimit, &[upstreams], Shape::Number),
+            admission_in_flight: section(Metric::AdmissionInFlight, &[upstreams], Shape::Number),
+            admission_waiting: section(Metric::AdmissionWaiting, &[upstreams], Shape::Number),
+            admission_wait: section(Metric::AdmissionWait, &[upstreams], Shape::Histogram(Scale::Time)),
             upstream_requests: section(Metric::UpstreamRequests, &[endpoints, outcomes], Shape::Number),
             upstream_retries: section(Metric::UpstreamRetries, &[upstreams], Shape::Number),
             upstream_connections_opened: section(Metric::UpstreamConnectionsOpened, &[endpoints], Shape::Number),
@@ -216,6 +224,22 @@ impl Offsets {
 
     pub(super) fn lanes_solo(&self, model: u32) -> Option<usize> {
         Some(self.lanes_solo + below(model, self.models)?)
+    }
+
+    pub(super) fn admission_limit(&self, upstream: u32) -> Option<usize> {
+        Some(self.admission_limit + below(upstream, self.endpoints.len())?)
+    }
+
+    pub(super) fn admission_in_flight(&self, upstream: u32) -> Option<usize> {
+        Some(self.admission_in_flight + below(upstream, self.endpoints.len())?)
+    }
+
+    pub(super) fn admission_waiting(&self, upstream: u32) -> Option<usize> {
+        Some(self.admission_waiting + below(upstream, self.endpoints.len())?)
+    }
+
+    pub(super) fn admission_wait(&self, upstream: u32) -> Option<usize> {
+        Some(self.admission_wait + below(upstream, self.endpoints.len())? * TIME_CELLS)
     }
 
     pub(super) fn upstream_request(&self, upstream: u32, endpoint: u32, outcome: UpstreamOutcome) -> Option<usize> {

@@ -55,6 +55,15 @@ metrics! {
     Shed Counter "headrace_shed_total" ["reason"]
         "Requests refused on purpose, to protect what is begun";
 
+    AdmissionLimit Gauge "headrace_admission_limit" ["upstream"]
+        "Requests the upstream is given at a time: the fixed limit, or the sum of what the shards have learned";
+    AdmissionInFlight Gauge "headrace_admission_in_flight" ["upstream"]
+        "Requests that hold a place at an upstream with a limit";
+    AdmissionWaiting Gauge "headrace_admission_waiting" ["upstream"]
+        "Requests that wait for a place at the upstream";
+    AdmissionWait Histogram "headrace_admission_wait_seconds" ["upstream"]
+        "Time requests waited for a place and got it; those that got one at once are not counted";
+
     Batches Counter "headrace_batches_total" ["model", "operation", "reason"]
         "Batches sent, by why they left when they did";
     BatchItems Histogram "headrace_batch_items" ["model", "operation"]
@@ -108,6 +117,10 @@ metrics! {
     CrossShardJobs Counter "headrace_cross_shard_jobs_total" ["shard"]
         "Jobs this shard sent to a home on another shard";
 
+    MemoryResident Gauge "headrace_memory_resident_bytes" []
+        "Resident memory of the process";
+    MemoryMax Gauge "headrace_memory_max_bytes" []
+        "The ceiling on it in effect (server.memory_max); 0 without one";
     BuildInfo Gauge "headrace_build_info" ["version"]
         "Always 1; the version is in the label";
     ConfigReloads Counter "headrace_config_reloads_total" ["result"]

@@ -35,6 +35,8 @@ pub struct Registry {
     reloads_ok: u64,
     reloads_failed: u64,
     last_reload_failed: bool,
+    memory_resident: u64,
+    memory_max: u64,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,8 @@ impl Registry {
             reloads_ok: 0,
             reloads_failed: 0,
             last_reload_failed: false,
+            memory_resident: 0,
+            memory_max: 0,
         };
         let handles = registry.add_snapshot(config);
         (registry, handles)
@@ -97,6 +101,11 @@ impl Registry {
         } else {
             self.reloads_failed += 1;
         }
+    }
+
+    /// What the next text says of the process's memory, in bytes.
+    pub fn set_memory(&mut self, resident: u64, max: Option<u64>) {
+        (self.memory_resident, self.memory_max) = (resident, max.unwrap_or(0));
     }
 
     /// Upstreams (of the current snapshot) none of whose endpoints is thought healthy at `now`: not ready for them. An endpoint
@@ -162,6 +171,8 @@ impl Registry {
     }
 
     fn add_process(&self, tally: &mut Tally) {
+        tally.add(Metric::MemoryResident, Vec::new(), [self.memory_resident]);
+        tally.add(Metric::MemoryMax, Vec::new(), [self.memory_max]);
         tally.add(Metric::BuildInfo, vec![env!("CARGO_PKG_VERSION").to_owned()], [1]);
         tally.add(Metric::ConfigReloads, vec!["ok".to_owned()], [self.reloads_ok]);
         tally.add(Metric::ConfigReloads, vec!["failed".to_owned()], [self.reloads_failed]);

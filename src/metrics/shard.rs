@@ -87,6 +87,39 @@ impl ShardMetrics {
         self.count(self.offsets.lanes_solo(model.0), 1);
     }
 
+    /// What this shard adds to the limit of an upstream. A snapshot that is not the current one says 0.
+    pub fn admission_limit(&self, upstream: UpstreamId, limit: u32) {
+        if let Some(cell) = self.offsets.admission_limit(upstream.0) {
+            self.labelled.set(cell, u64::from(limit));
+        }
+    }
+
+    /// A request got a place at an upstream with a limit.
+    pub fn admission_begun(&self, upstream: UpstreamId) {
+        self.count(self.offsets.admission_in_flight(upstream.0), 1);
+    }
+
+    pub fn admission_ended(&self, upstream: UpstreamId) {
+        self.count(self.offsets.admission_in_flight(upstream.0), 1_u64.wrapping_neg());
+    }
+
+    /// A request waits for a place.
+    pub fn admission_waits(&self, upstream: UpstreamId) {
+        self.count(self.offsets.admission_waiting(upstream.0), 1);
+    }
+
+    /// It does not any more, however that came.
+    pub fn admission_waited(&self, upstream: UpstreamId) {
+        self.count(self.offsets.admission_waiting(upstream.0), 1_u64.wrapping_neg());
+    }
+
+    /// It got its place after `nanos`.
+    pub fn admission_wait(&self, upstream: UpstreamId, nanos: u64) {
+        if let Some(cell) = self.offsets.admission_wait(upstream.0) {
+            observe(&self.labelled, cell, Scale::Time, nanos);
+        }
+    }
+
     /// A call ended.
     pub fn upstream(&self, upstream: UpstreamId, endpoint: u32, outcome: UpstreamOutcome) {
         self.count(self.offsets.upstream_request(upstream.0, endpoint, outcome), 1);

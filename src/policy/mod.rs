@@ -1,10 +1,14 @@
 //! Decisions about a request and where it goes, as pure values: which route or model (`route`, on one normal form of the path,
 //! `path`), which endpoint (`balance`), whether an endpoint is usable (`health`), whether a failed call may be tried again
-//! (`retry`), which shard serves a connection (`spread`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
+//! (`retry`), which shard serves a connection (`spread`), how many requests an upstream is given at a time (`limit`, `adaptive`) and
+//! who of those that wait is next (`queue`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
 
+mod adaptive;
 mod balance;
 mod health;
+mod limit;
 mod path;
+mod queue;
 mod retry;
 mod route;
 mod spread;
@@ -12,9 +16,12 @@ mod spread;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use adaptive::{Adaptive, Round};
 pub use balance::Balancer;
 pub use health::Health;
+pub use limit::{Limit, ShardClaim, next_shard};
 pub use path::{PathError, normal_form};
+pub use queue::{Claim, Class, Left, Place, Queue, Refusal, cost};
 pub use retry::{Attempt, CALLS_MAX, Failure, Retry, decide};
 pub use route::{Operation, Router};
 pub use spread::{ShardLoad, is_better_there};

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use crate::config::{
-    Admin, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, Model, Server, Shards, Upstream, UpstreamId,
+    Admin, Admission, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, MemoryMax, Model, Server, Shards,
+    Upstream, UpstreamId,
 };
 
+mod adaptive;
 mod balance;
 mod health;
+mod limit;
 mod path;
+mod queue;
 mod retry;
 mod route;
 mod spread;
@@ -39,6 +43,7 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             drain_timeout: second,
             max_held_bytes: 256 << 20,
             max_body_bytes: 32 << 20,
+            memory_max: MemoryMax::None,
             receive_buffers: 1024,
             receive_buffer_bytes: 8192,
             inbox_slots: 4096,
@@ -46,6 +51,7 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             debug_headers: false,
         },
         admin: Admin { listen: ([127, 0, 0, 1], 9090).into() },
+        admission: Admission::default(),
         upstreams: vec![Upstream {
             name: "gpu0".to_owned(),
             endpoints: vec![
@@ -60,6 +66,7 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             pool_max_idle: 256,
             max_response_bytes: 64 << 20,
             forward_authorization: false,
+            concurrency: None,
         }],
         models: models.iter().map(|name| Model { name: (*name).to_owned(), upstream: UpstreamId(0), batching: batching.clone() }).collect(),
         routes: Vec::new(),

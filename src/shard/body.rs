@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Shard;
 use super::connection::Connection;
 use super::error::Error;
 use super::exchange::After;
+use super::{Shard, admit};
 use crate::config::limits;
 use crate::http::{BodyDecoder, CONTINUE, Framing};
 use crate::metrics::ShedReason;
@@ -101,6 +101,7 @@ impl RequestBody {
         while !self.is_done() {
             let quiet = shard.current.borrow().config.server.body_timeout;
             self.fill_within(shard, connection, patience(quiet, whole.len() as u64, shard.rt.now().since(began))).await?;
+            admit::may_gather(shard)?;
             while !connection.input.is_empty() && !self.is_done() {
                 let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
                 whole.extend_from_slice(&connection.input.bytes()[step.data]);

@@ -166,6 +166,7 @@ impl Drop for HeldTicket<'_> {
 pub(super) fn count_failure(metrics: &ShardMetrics, failure: Failure) {
     match failure {
         Failure::QueueFull { .. } => metrics.shed(ShedReason::LaneFull),
+        Failure::PredictedLate { .. } => metrics.shed(ShedReason::PredictedLate),
         Failure::DeadlineExceeded => metrics.shed(ShedReason::Deadline),
         _ => {}
     }

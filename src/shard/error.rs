@@ -52,6 +52,11 @@ pub enum Error {
     Batch(Failure),
     /// Refused on purpose.
     Shed(ShedReason),
+    /// The same, by an upstream's gate, which knows when there may be a place.
+    Refused {
+        reason: ShedReason,
+        retry_after: Duration,
+    },
     /// A part of the answer went to the client already: it can only be cut.
     Cut,
     /// There is nobody to answer.
@@ -76,11 +81,14 @@ impl Error {
             | Error::NoRoute
             | Error::MethodNotAllowed
             | Error::UpgradeRefused
+            | Error::Refused { reason: ShedReason::TenantShare, .. }
             | Error::ClientGone => Fault::Client,
             Error::UpstreamUnreachable | Error::UpstreamBroken | Error::UpstreamTimeout | Error::UpstreamAnswer(_) | Error::Cut => {
                 Fault::Upstream
             }
-            Error::Batch(Failure::QueueFull { .. }) | Error::Shed(_) => Fault::Gateway,
+            Error::Batch(Failure::QueueFull { .. } | Failure::PredictedLate { .. }) | Error::Shed(_) | Error::Refused { .. } => {
+                Fault::Gateway
+            }
             Error::Batch(_) => Fault::Upstream,
         }
     }
@@ -89,7 +97,10 @@ impl Error {
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         match self {
-            Error::Batch(Failure::QueueFull { retry_after } | Failure::Overloaded { retry_after }) => Some(*retry_after),
+            Error::Refused { retry_after, .. } => Some(*retry_after),
+            Error::Batch(
+                Failure::QueueFull { retry_after } | Failure::PredictedLate { retry_after } | Failure::Overloaded { retry_after },
+            ) => Some(*retry_after),
             Error::Batch(Failure::UpstreamUnreachable) | Error::UpstreamUnreachable | Error::Shed(_) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -117,7 +128,7 @@ impl Error {
             Error::UpstreamTimeout => "upstream_timeout",
             Error::UpstreamAnswer(reason) => reason,
             Error::Batch(failure) => failure.reason(),
-            Error::Shed(reason) => reason.as_str(),
+            Error::Shed(reason) | Error::Refused { reason, .. } => reason.as_str(),
             Error::Cut => "answer_cut",
             Error::ClientGone => "client_closed",
         }

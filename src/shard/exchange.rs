@@ -9,13 +9,15 @@ use super::coalesce::coalesce;
 use super::connection::Connection;
 use super::error::Error;
 use super::forward::forward;
+use super::gate::Permit;
 use super::respond::{Framed, write_error};
 use super::route::{Plan, decode, route};
 use super::snapshot::Snapshot;
-use super::{Shard, answer};
+use super::{Shard, admit, answer};
 use crate::http::{Method, Version};
 use crate::llm::Dialect;
 use crate::metrics::{Phase, Target};
+use crate::policy::Claim;
 use crate::sys::Instant;
 
 /// What becomes of the connection.
@@ -43,6 +45,10 @@ pub(super) struct Request {
     pub(super) normal_path: Option<Vec<u8>>,
     pub(super) has_query: bool,
     pub(super) target: Target,
+    /// Whose it is, where an upstream has a limit.
+    pub(super) claim: Claim,
+    /// Its place at an upstream with a limit.
+    pub(super) permit: Option<Box<Permit>>,
     /// For the metrics: where it is.
     pub(super) phase: Phase,
     pub(super) began: Instant,
@@ -104,7 +110,11 @@ async fn answered(
     request: &mut Request,
 ) -> Result<Answered, Error> {
     request.phase = Phase::Route;
-    let routed = route(snapshot, connection, request).inspect_err(|_| {
+    let looked = route(snapshot, connection, request).and_then(|routed| {
+        request.phase = Phase::Admit;
+        admit::look(shard, snapshot, connection, request, &routed).map(|()| routed)
+    });
+    let routed = looked.inspect_err(|_| {
         // Refused: the head's bytes are used up all the same.
         let len = connection.head.head_len;
         connection.input.consume(&shard.rt, len);
@@ -114,7 +124,12 @@ async fn answered(
     request.phase = Phase::Dispatch;
     match plan {
         Plan::Own(own) => answer::own(shard, connection, request, own).await,
-        Plan::Forward(plan) => forward(shard, snapshot, connection, request, plan).await,
+        Plan::Forward(plan) => {
+            admit::admit(shard, snapshot, connection, request, &plan).await?;
+            let answered = forward(shard, snapshot, connection, request, plan).await;
+            request.permit = None;
+            answered
+        }
         Plan::Coalesce(plan) => coalesce(shard, snapshot, connection, request, plan).await,
     }
 }
@@ -127,7 +142,7 @@ async fn conclude(shard: &Shard, snapshot: &Snapshot, connection: &mut Connectio
             return After::Cut;
         }
         Error::Cut => return After::Reset,
-        Error::Shed(reason) => snapshot.metrics.shed(*reason),
+        Error::Shed(reason) | Error::Refused { reason, .. } => snapshot.metrics.shed(*reason),
         Error::Batch(failure) => super::coalesce::count_failure(&snapshot.metrics, *failure),
         _ => {}
     }
@@ -163,6 +178,8 @@ impl Request {
             normal_path: None,
             has_query: false,
             target: Target::None,
+            claim: Claim::default(),
+            permit: None,
             phase: Phase::Read,
             began: shard.rt.now(),
         }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::Shard;
 use super::body::RequestBody;
 use super::connection::{Connection, client_gone};
 use super::error::Error;
@@ -13,10 +12,11 @@ use super::exchange::{Answered, Request, nanos};
 use super::relay::{Outgoing, relay, take_body};
 use super::snapshot::Snapshot;
 use super::upstream::{CallError, Channel, InFlight};
+use super::{Shard, admit};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::policy::{Attempt, Retry, decide};
+use crate::policy::{Attempt, Failure, Retry, decide};
 use crate::runtime::{Either, Socket, race};
 use crate::sys::{Instant, Parts};
 
@@ -86,6 +86,7 @@ pub(super) async fn forward(
         attempt.calls += 1;
         match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
             Ok(channel) => {
+                admit::answered(shard, request, channel.incoming.head.status);
                 shard.rt.keep_vec(plan.rendered.bytes);
                 return relay(shard, snapshot, connection, request, channel, call, by).await;
             }
@@ -95,6 +96,7 @@ pub(super) async fn forward(
             }
             Err(Stop::Upstream(error)) => {
                 call.finish(shard, error.outcome);
+                admit::failed(shard, request, error.failure == Failure::Timeout);
                 attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
                 match decide(error.failure, attempt) {
                     Retry::No => return Err(error.error()),

@@ -3,6 +3,7 @@
 //! `async`. It decides nothing itself that a pure room can decide, and never waits for the control plane.
 
 mod accept;
+mod admit;
 mod answer;
 mod body;
 mod coalesce;
@@ -10,6 +11,7 @@ mod connection;
 mod error;
 mod exchange;
 mod forward;
+mod gate;
 mod home;
 mod input;
 mod read;
@@ -51,6 +53,8 @@ pub enum Message {
     Answer(Box<Answer>),
     /// A connection that the receiver is to serve, before anything was read from it. A place for it was taken there.
     Connection(Detached),
+    /// A place at an upstream has become free, and it is the receiver's turn.
+    Room,
     /// The next configuration, from control. Exchanges that have begun end under the one they began with.
     Snapshot(Box<ShardSnapshot>),
     /// Finish what is begun, begin nothing.
@@ -123,7 +127,7 @@ impl Shard {
             max_bytes: seed.snapshot.config.server.max_held_bytes,
             ..HomeLimits::default()
         });
-        let snapshot = Rc::new(Snapshot::new(seed.snapshot));
+        let snapshot = Rc::new(Snapshot::new(seed.snapshot, id));
         let tickets = Tickets::new(u16::try_from(id.0).unwrap_or(u16::MAX), snapshot.config.server.max_connections);
         let shard = Rc::new(Shard {
             id,

@@ -38,9 +38,11 @@ impl Error {
             Error::Batch(Failure::UpstreamBroken | Failure::AnswerTooLarge) => 502,
             Error::UpstreamTimeout | Error::Batch(Failure::UpstreamTimeout | Failure::DeadlineExceeded) => 504,
             Error::Batch(Failure::QueueFull { .. }) => 429,
-            Error::Batch(Failure::Overloaded { .. }) => 503,
-            Error::Shed(ShedReason::Limit | ShedReason::LaneFull) => 429,
-            Error::Shed(_) => 503,
+            Error::Batch(Failure::Overloaded { .. } | Failure::PredictedLate { .. }) => 503,
+            Error::Shed(reason) | Error::Refused { reason, .. } => match reason {
+                ShedReason::Limit | ShedReason::LaneFull | ShedReason::TenantShare => 429,
+                _ => 503,
+            },
             Error::ClientGone => 499,
         }
     }
@@ -75,6 +77,19 @@ impl Error {
                 "Too many requests wait for this model; try again later."
             }
             Error::Batch(Failure::Overloaded { .. }) => "The model server said it is overloaded; try again later.",
+            Error::Refused { reason: ShedReason::TenantShare, .. } => {
+                "Your own requests that wait for this model server are more than your share; send fewer at a time."
+            }
+            Error::Refused { reason: ShedReason::QueueTimeout, .. } => {
+                "The model server is busy; the request has waited for as long as it may (upstreams.concurrency.queue_timeout)."
+            }
+            Error::Batch(Failure::PredictedLate { .. }) | Error::Refused { reason: ShedReason::PredictedLate, .. } => {
+                "The model server is busy, and the request would have waited for longer than it may; try again later."
+            }
+            Error::Refused { .. } => "The model server is busy and too many requests wait for it already; try again later.",
+            Error::Shed(ShedReason::MemoryFull) => {
+                "The gateway's memory is nearly used up (server.memory_max, server.max_held); try again."
+            }
             Error::Shed(_) => "The gateway is at a limit of its own and refused this request to protect the others; try again.",
             Error::Cut => "The answer was cut.",
             Error::ClientGone => "The client has left.",

@@ -1,12 +1,16 @@
 //! One configuration as a shard sees it: the shared, immutable part, and beside it what this shard keeps for it (pools, health,
 //! counters). Replaced whole; an exchange keeps the one it began with.
 
+use std::rc::Rc;
+
 use crate::batch::LaneRules;
 use crate::config::{BatchingMode, Config, ModelId, UpstreamId};
-use crate::mesh::Shared;
+use crate::mesh::{ShardId, Shared, Shares};
 use crate::metrics::ShardMetrics;
 use crate::policy::Router;
 
+use super::admit;
+use super::gate::Gate;
 use super::upstream::Upstream;
 
 /// A configuration on its way from control to one shard.
@@ -18,6 +22,8 @@ pub struct ShardSnapshot {
     pub config: Shared<Config>,
     /// Shared by all shards, made once.
     pub router: Shared<Router>,
+    /// The places at upstreams with a limit; the same for all shards.
+    pub shares: Shares,
     /// This shard's counters for it.
     pub metrics: ShardMetrics,
 }
@@ -30,6 +36,8 @@ pub(super) struct Snapshot {
     pub(super) metrics: ShardMetrics,
     /// By [`UpstreamId`].
     pub(super) upstreams: Vec<Upstream>,
+    /// By [`UpstreamId`]; empty when no upstream has a limit.
+    gates: Box<[Option<Rc<Gate>>]>,
     /// Every model goes to one upstream, so a body that is not coalesced need not be read for its model.
     pub(super) only_model: Option<ModelId>,
     /// Some model's requests are merged: only then must a body be cut into items.
@@ -37,19 +45,33 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(made: ShardSnapshot) -> Snapshot {
-        let ShardSnapshot { generation, config, router, metrics } = made;
+    pub(super) fn new(made: ShardSnapshot, shard: ShardId) -> Snapshot {
+        let ShardSnapshot { generation, config, router, shares, metrics } = made;
+        let gates = admit::gates(&config, &shares, shard);
         let upstreams = config.upstreams.iter().map(Upstream::new).collect();
         let only_model = match config.models.as_slice() {
             [only] if only.name == "*" => Some(ModelId(0)),
             _ => None,
         };
         let coalesces = config.models.iter().any(|model| model.batching.mode != BatchingMode::Off);
-        Snapshot { generation, config, router, metrics, upstreams, only_model, coalesces }
+        Snapshot { generation, config, router, metrics, upstreams, gates, only_model, coalesces }
     }
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {
         &self.upstreams[id.0 as usize]
+    }
+
+    /// The gate before an upstream, when it has a limit.
+    pub(super) fn gate(&self, id: UpstreamId) -> Option<&Rc<Gate>> {
+        self.gates.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn gates(&self) -> impl Iterator<Item = &Rc<Gate>> {
+        self.gates.iter().flatten()
+    }
+
+    pub(super) fn has_gates(&self) -> bool {
+        !self.gates.is_empty()
     }
 
     pub(super) fn rules(&self, model: ModelId) -> LaneRules {

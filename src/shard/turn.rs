@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::snapshot::Snapshot;
-use super::{Former, Message, Shard};
+use super::{Former, Message, Shard, admit};
 use crate::mesh::{Port, ShardId};
 use crate::metrics::RingStats;
 use crate::runtime::{Idle, Rt};
@@ -57,7 +57,8 @@ impl Shard {
                 Some(Message::Cancel(ticket)) => self.take_cancel(ticket),
                 Some(Message::Answer(answer)) => self.take_answer(*answer),
                 Some(Message::Connection(detached)) => self.take_connection(detached),
-                Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made)),
+                Some(Message::Room) => self.take_room(),
+                Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made, self.id)),
                 Some(Message::Drain) => self.drain(),
                 None => return,
             }
@@ -65,13 +66,13 @@ impl Shard {
     }
 
     /// Sends to a shard, this one included. What finds the inbox full goes out later, in order; it is bounded by the jobs that
-    /// are open, each of which posts at most one cancel or one answer.
+    /// are open, each of which posts at most one cancel or one answer, and one word of a free place per shard and upstream.
     pub(super) fn post(&self, to: ShardId, message: Message) {
         if to == self.id {
             match message {
                 Message::Answer(answer) => return self.take_answer(*answer),
                 Message::Cancel(ticket) => return self.take_cancel(ticket),
-                Message::Job(_) | Message::Connection(_) | Message::Snapshot(_) | Message::Drain => {}
+                Message::Job(_) | Message::Connection(_) | Message::Room | Message::Snapshot(_) | Message::Drain => {}
             }
         }
         let mut outbox = self.outbox.borrow_mut();
@@ -97,6 +98,8 @@ impl Shard {
         for upstream in &former.upstreams {
             upstream.clear();
         }
+        admit::show_limits(&former, false);
+        admit::show_limits(&self.current.borrow(), true);
         let mut kept = self.former.borrow_mut();
         kept.push_back(Former { snapshot: former, replaced: self.rt.now() });
         if kept.len() > FORMER_MAX {
@@ -112,6 +115,8 @@ impl Shard {
         for job in early {
             self.take_job(job);
         }
+        // An upstream's limit may have risen.
+        self.take_room();
     }
 
     /// The snapshot with this number, if it is still (or already) here.
@@ -175,6 +180,7 @@ impl Shard {
         former.retain(|Former { snapshot, replaced }| {
             Rc::strong_count(snapshot) > 1 || now.since(*replaced) < FORMER_GRACE || home.holds_generation(snapshot.generation)
         });
+        admit::show_limits(&current, true);
         let stats = self.rt.stats();
         current.metrics.ring_stats(&RingStats {
             turns: stats.turns,

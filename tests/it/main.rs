@@ -24,6 +24,7 @@ mod strict;
 mod upstream;
 
 mod admin;
+mod admission;
 mod balance;
 mod coalesce;
 mod drain;

@@ -344,6 +344,8 @@ impl Audit {
             Failure::UpstreamTimeout => up.silent > 0.0,
             Failure::DeadlineExceeded => now >= exchange.deadline,
             Failure::QueueFull { .. } => limits.max_jobs < 100 || limits.max_bytes < 1 << 20 || self.weather.rules.max_queue_items < 100,
+            // It is told before its deadline, or it would be an answer too late.
+            Failure::PredictedLate { .. } => now < exchange.deadline,
             Failure::Overloaded { .. } => up.refuse > 0.0,
             Failure::AnswerTooLarge => up.too_large > 0.0,
         };

@@ -129,6 +129,12 @@ impl Home {
             self.refuse(&job, failure, now);
             return;
         }
+        // Behind others it would be late: it is told now, and the room is somebody's who is not.
+        if lane.queued_items > 0 && lane.known_wait(now).is_some_and(|wait| now + wait > job.deadline) {
+            let failure = Failure::PredictedLate { retry_after: lane.predicted_wait(now) };
+            self.refuse(&job, failure, now);
+            return;
+        }
         let deadline = job.deadline;
         let Some(key) = self.jobs.insert(job, rules.endpoints) else {
             self.note(Event::Stale);

@@ -258,6 +258,30 @@ fn full_queues_and_homes_shed_and_say_when_to_come_back() {
     assert!(answers.iter().all(|(_, outcome)| matches!(outcome, Outcome::Failed(Failure::QueueFull { .. }))));
 }
 
+/// One item a call, one second a call, a minute for each job: who is the sixtieth in line or later is told at once.
+#[test]
+fn who_would_be_late_behind_the_queue_is_told_at_once() {
+    let mut rig = Rig::new(LaneRules { max_items: 1, ..RULES });
+    for _ in 0..5 {
+        rig.asks(r#""a""#);
+        let call = rig.call().unwrap();
+        rig.after(ms(1000));
+        rig.served(&call);
+    }
+    rig.answers();
+    rig.asks(r#""b""#);
+    let running = rig.call().unwrap();
+    let tickets: Vec<u32> = (0..70).map(|_| rig.asks(r#""c""#)).collect();
+    let refused = rig.answers();
+    assert!((9..13).contains(&refused.len()), "{}", refused.len());
+    assert_eq!(refused.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), tickets[70 - refused.len()..], "the last ones, no others");
+    for (_, outcome) in &refused {
+        let Outcome::Failed(Failure::PredictedLate { retry_after }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(*retry_after, ms(30_000), "as long as anybody is told at most");
+    }
+    rig.served(&running);
+}
+
 #[test]
 fn idle_lanes_are_forgotten_and_busy_ones_are_not() {
     let mut rig = Rig::with(RULES, HomeLimits { max_lanes: 2, ..HomeLimits::default() });

@@ -43,6 +43,7 @@ impl Checker {
             ),
             max_body_bytes: self.size(raw.max_body.as_ref(), defaults::MAX_BODY_BYTES, 1..=limits::HELD_BYTES_MAX, "server.max_body"),
             max_held_bytes: self.size(raw.max_held.as_ref(), defaults::MAX_HELD_BYTES, 1..=limits::SHARD_HELD_BYTES_MAX, "server.max_held"),
+            memory_max: self.memory_max(raw.memory_max.as_ref()),
             receive_buffers: u16::try_from(self.power_of_two(
                 raw.receive_buffers.as_ref(),
                 u32::from(defaults::RECEIVE_BUFFERS),

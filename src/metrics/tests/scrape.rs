@@ -43,6 +43,12 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.batch_jobs(ModelId(0), EMBEDDINGS, ShardId(1), 3);
     metrics.isolation_call(ModelId(0));
     metrics.lane_solo(ModelId(0));
+    metrics.admission_limit(UpstreamId(0), 8);
+    (0..2).for_each(|_| metrics.admission_begun(UpstreamId(0)));
+    metrics.admission_ended(UpstreamId(0));
+    (0..3).for_each(|_| metrics.admission_waits(UpstreamId(0)));
+    metrics.admission_waited(UpstreamId(0));
+    metrics.admission_wait(UpstreamId(0), 3_000_000);
     metrics.upstream(UpstreamId(0), 1, UpstreamOutcome::Ok);
     metrics.upstream_retry(UpstreamId(0));
     metrics.upstream_connection_opened(UpstreamId(0), 0);
@@ -62,6 +68,7 @@ fn count_everything(metrics: &ShardMetrics) {
 fn every_method_counts_where_it_says() {
     let (mut registry, shards) = Registry::new(&config(&["bge"]), 2);
     count_everything(&shards[0]);
+    registry.set_memory(5000, Some(7000));
     let samples = scrape(&mut registry);
     let table = [
         ("headrace_requests_total", "route=,model=bge,status=200", 1.0),
@@ -77,6 +84,10 @@ fn every_method_counts_where_it_says() {
         ("headrace_batch_jobs_total", "model=bge,operation=embeddings,origin_shard=1", 3.0),
         ("headrace_isolation_calls_total", "model=bge", 1.0),
         ("headrace_lanes_solo_total", "model=bge", 1.0),
+        ("headrace_admission_limit", "upstream=gpu0", 8.0),
+        ("headrace_admission_in_flight", "upstream=gpu0", 1.0),
+        ("headrace_admission_waiting", "upstream=gpu0", 2.0),
+        ("headrace_admission_wait_seconds_sum", "upstream=gpu0", 0.003),
         ("headrace_upstream_requests_total", "upstream=gpu0,endpoint=unix:/run/vllm.sock,outcome=ok", 1.0),
         ("headrace_upstream_retries_total", "upstream=gpu0", 1.0),
         ("headrace_upstream_connections_opened_total", "upstream=gpu0,endpoint=10.0.0.1:8000", 1.0),
@@ -98,6 +109,8 @@ fn every_method_counts_where_it_says() {
         ("headrace_doorbells_rung_total", "shard=0", 2.0),
         ("headrace_cross_shard_jobs_total", "shard=0", 1.0),
         ("headrace_endpoint_unhealthy", "upstream=gpu0,endpoint=10.0.0.1:8000", 0.0),
+        ("headrace_memory_resident_bytes", "", 5000.0),
+        ("headrace_memory_max_bytes", "", 7000.0),
         ("headrace_build_info", concat!("version=", env!("CARGO_PKG_VERSION")), 1.0),
         ("headrace_config_reloads_total", "result=ok", 0.0),
         ("headrace_config_last_reload_successful", "", 1.0),

@@ -1,5 +1,6 @@
 //! One shard with its clients and upstreams on a single runtime and real sockets: transcripts of what each side must see.
 
+mod admission;
 mod balance;
 mod coalescing;
 mod forwarding;
