@@ -12,6 +12,7 @@ pub mod limits;
 mod memory;
 mod mistake;
 mod raw;
+mod resilience;
 mod shape;
 pub mod units;
 
@@ -21,6 +22,9 @@ mod tests;
 pub use check::{check, parse_listen};
 pub use memory::{Memory, MemoryKind, MemoryLine, memory};
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
+pub use resilience::{
+    Breaker, Canned, CannedId, Fallback, Hedge, HedgeAfter, ModelResilience, Probe, Resilience, RetryRules, Share, SlowStart,
+};
 
 /// The JSON Schema (draft 2020-12) of headrace.toml, as text.
 #[must_use]
@@ -51,6 +55,8 @@ pub struct Config {
     pub models: Vec<Model>,
     /// Longest path first, so the first match wins.
     pub routes: Vec<Route>,
+    /// In the order written; [`CannedId`] is the index.
+    pub canned: Vec<Canned>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -134,6 +140,8 @@ pub struct Upstream {
     pub max_response_bytes: u64,
     /// Send the client's `Authorization` to this upstream. Default false. When true it is part of the lane key.
     pub forward_authorization: bool,
+    /// Probes, breaker, slow start, retries.
+    pub resilience: Resilience,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -166,6 +174,8 @@ pub struct Model {
     pub name: String,
     pub upstream: UpstreamId,
     pub batching: Batching,
+    /// Fallback, hedging, whether calls may be repeated.
+    pub resilience: ModelResilience,
 }
 
 #[derive(Clone, PartialEq, Debug)]

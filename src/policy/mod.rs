@@ -1,9 +1,11 @@
 //! Decisions about a request and where it goes, as pure values: which route or model (`route`, on one normal form of the path,
-//! `path`), which endpoint (`balance`), whether an endpoint is usable (`health`), whether a failed call may be tried again
-//! (`retry`), which shard serves a connection (`spread`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
+//! `path`), which endpoint (`balance`), whether an endpoint is usable (`health`, with a `breaker` each), whether a failed call may be
+//! tried again (`retry`), when a slow one is doubled (`hedge`), which shard serves a connection (`spread`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
 
 mod balance;
+mod breaker;
 mod health;
+mod hedge;
 mod path;
 mod retry;
 mod route;
@@ -13,8 +15,10 @@ mod spread;
 pub(crate) mod tests;
 
 pub use balance::Balancer;
-pub use health::Health;
+pub use breaker::{BreakerState, CallEnd, Change, Ended, Tripped};
+pub use health::{Health, View};
+pub use hedge::Hedger;
 pub use path::{PathError, normal_form};
-pub use retry::{Attempt, CALLS_MAX, Failure, Retry, decide};
+pub use retry::{Attempt, Budget, Failure, Retry, backoff, decide, failure_of};
 pub use route::{Operation, Router};
 pub use spread::{ShardLoad, is_better_there};

@@ -60,8 +60,18 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             pool_max_idle: 256,
             max_response_bytes: 64 << 20,
             forward_authorization: false,
+            resilience: crate::config::Resilience::default(),
         }],
-        models: models.iter().map(|name| Model { name: (*name).to_owned(), upstream: UpstreamId(0), batching: batching.clone() }).collect(),
+        models: models
+            .iter()
+            .map(|name| Model {
+                name: (*name).to_owned(),
+                upstream: UpstreamId(0),
+                batching: batching.clone(),
+                resilience: crate::config::ModelResilience::default(),
+            })
+            .collect(),
         routes: Vec::new(),
+        canned: Vec::new(),
     }
 }

@@ -8,11 +8,13 @@ use super::body::RequestBody;
 use super::coalesce::coalesce;
 use super::connection::Connection;
 use super::error::Error;
+use super::fallback::{self, Spare};
 use super::forward::forward;
 use super::respond::{Framed, write_error};
 use super::route::{Plan, decode, route};
 use super::snapshot::Snapshot;
 use super::{Shard, answer};
+use crate::config::ModelId;
 use crate::http::{Method, Version};
 use crate::llm::Dialect;
 use crate::metrics::{Phase, Target};
@@ -43,6 +45,12 @@ pub(super) struct Request {
     pub(super) normal_path: Option<Vec<u8>>,
     pub(super) has_query: bool,
     pub(super) target: Target,
+    /// The same request may be made twice without harm, though it is a POST.
+    pub(super) repeatable: bool,
+    /// A slow call for this model is doubled.
+    pub(super) hedged: Option<ModelId>,
+    /// For its fallbacks, when its model has some.
+    pub(super) spare: Option<Box<Spare>>,
     /// For the metrics: where it is.
     pub(super) phase: Phase,
     pub(super) began: Instant,
@@ -112,10 +120,15 @@ async fn answered(
     request.phase = Phase::Decode;
     let plan = decode(shard, snapshot, connection, request, routed).await?;
     request.phase = Phase::Dispatch;
-    match plan {
-        Plan::Own(own) => answer::own(shard, connection, request, own).await,
+    let result = match plan {
+        Plan::Own(own) => return answer::own(shard, connection, request, own).await,
         Plan::Forward(plan) => forward(shard, snapshot, connection, request, plan).await,
         Plan::Coalesce(plan) => coalesce(shard, snapshot, connection, request, plan).await,
+    };
+    match result {
+        // Rare, and as large as a whole forward: not a part of every connection's state.
+        Err(error) if request.spare.is_some() => Box::pin(fallback::go_on(shard, snapshot, connection, request, error)).await,
+        result => result,
     }
 }
 
@@ -163,6 +176,9 @@ impl Request {
             normal_path: None,
             has_query: false,
             target: Target::None,
+            repeatable: false,
+            hedged: None,
+            spare: None,
             phase: Phase::Read,
             began: shard.rt.now(),
         }

@@ -10,13 +10,14 @@ use super::body::RequestBody;
 use super::connection::{Connection, client_gone};
 use super::error::Error;
 use super::exchange::{Answered, Request, nanos};
+use super::hedge::call_hedged;
 use super::relay::{Outgoing, relay, take_body};
+use super::retry::{Judged, Tries, judge};
 use super::snapshot::Snapshot;
-use super::upstream::{CallError, Channel, InFlight};
+use super::upstream::{CallError, Channel, InFlight, outcome_of};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::policy::{Attempt, Retry, decide};
 use crate::runtime::{Either, Socket, race};
 use crate::sys::{Instant, Parts};
 
@@ -50,7 +51,7 @@ pub(super) struct ForwardPlan {
 }
 
 /// Why a try ended without an answer to relay.
-enum Stop {
+pub(super) enum Stop {
     Upstream(CallError),
     Exchange(Error),
 }
@@ -75,19 +76,43 @@ pub(super) async fn forward(
     plan: ForwardPlan,
 ) -> Result<Answered, Error> {
     request.phase = Phase::Call;
-    let by = shard.rt.now() + snapshot.config.upstream(plan.upstream).total_timeout;
-    let mut attempt = Attempt { calls: 0, resent: false, answer_begun: false, body_held: true, idempotent: request.method.is_idempotent() };
-    let mut fresh = None;
-    let mut avoid = None;
+    let config = snapshot.config.upstream(plan.upstream);
+    let by = shard.rt.now() + config.total_timeout;
+    let mut tries = Tries::begin(snapshot, request, plan.upstream);
     loop {
-        let picked = fresh.or_else(|| snapshot.upstream(plan.upstream).pick(avoid, shard.rt.now()));
-        let endpoint = picked.ok_or(Error::UpstreamUnreachable)?;
-        let call = InFlight::begin(snapshot, plan.upstream, endpoint);
-        attempt.calls += 1;
-        match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
-            Ok(channel) => {
-                shard.rt.keep_vec(plan.rendered.bytes);
-                return relay(shard, snapshot, connection, request, channel, call, by).await;
+        let endpoint = tries.pick(shard, snapshot, request)?;
+        let mut call = InFlight::begin(snapshot, plan.upstream, endpoint, shard.rt.now());
+        tries.attempt.calls += 1;
+        let tried = match request.hedged {
+            // Two calls at once are rare and large: not a part of every connection's state.
+            Some(model) if tries.fresh.is_none() => {
+                Box::pin(call_hedged(shard, snapshot, connection, request, &plan, &mut call, model, by)).await
+            }
+            _ => call_once(shard, snapshot, connection, request, &plan, &call, tries.fresh.is_some(), by).await,
+        };
+        let endpoint = call.endpoint;
+        let failed = match tried {
+            Ok(mut channel) => {
+                let status = channel.incoming.head.status;
+                let judged = match status {
+                    0..400 => Ok(Judged::Relay),
+                    _ => judge(shard, snapshot, connection, request, &mut channel, &call, tries.attempt, by).await,
+                };
+                match judged {
+                    Ok(Judged::Relay) => {
+                        shard.rt.keep_vec(plan.rendered.bytes);
+                        return relay(shard, snapshot, connection, request, channel, call, by).await;
+                    }
+                    Ok(Judged::Again(failure, asked)) => {
+                        call.finish(shard, outcome_of(status));
+                        (failure, asked)
+                    }
+                    Err(error) => {
+                        let gone = matches!(error, Error::ClientGone);
+                        call.finish(shard, if gone { UpstreamOutcome::Cancelled } else { outcome_of(status) });
+                        return Err(error);
+                    }
+                }
             }
             Err(Stop::Exchange(error)) => {
                 call.finish(shard, UpstreamOutcome::Cancelled);
@@ -95,15 +120,14 @@ pub(super) async fn forward(
             }
             Err(Stop::Upstream(error)) => {
                 call.finish(shard, error.outcome);
-                attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
-                match decide(error.failure, attempt) {
-                    Retry::No => return Err(error.error()),
-                    Retry::OtherEndpoint => (avoid, fresh) = (Some(endpoint), None),
-                    Retry::FreshConnection => (attempt.resent, fresh) = (true, Some(endpoint)),
+                tries.attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
+                if !tries.go_on_after(shard, snapshot, endpoint, &error)? {
+                    continue;
                 }
-                snapshot.metrics.upstream_retry(plan.upstream);
+                (error.failure, None)
             }
-        }
+        };
+        tries.rest(shard, snapshot, connection, endpoint, failed, by).await?;
     }
 }
 
@@ -149,13 +173,14 @@ async fn call_once(
             Either::Second(()) => return Err(Stop::Exchange(Error::ClientGone)),
         }
     };
+    call.answered(shard.rt.now());
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
     headed.map_err(Stop::Upstream)?;
     Ok(channel)
 }
 
 /// The head, and the body as far as it is here.
-fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
+pub(super) fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
     let mut out = shard.rt.take_vec();
     let (line, rest) = rendered.bytes.split_at(rendered.host_at);
     out.reserve(rendered.bytes.len() + authority.len());

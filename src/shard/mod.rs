@@ -9,12 +9,16 @@ mod coalesce;
 mod connection;
 mod error;
 mod exchange;
+mod fallback;
 mod forward;
+mod health;
+mod hedge;
 mod home;
 mod input;
 mod read;
 mod relay;
 mod respond;
+mod retry;
 mod route;
 mod snapshot;
 #[cfg(test)]
@@ -36,6 +40,7 @@ use crate::runtime::{Detached, Listener, Rt, TaskId};
 use crate::sys::Instant;
 
 pub use error::{Error, Fault};
+pub use health::{Probed, why_opened};
 pub use snapshot::ShardSnapshot;
 
 use snapshot::Snapshot;
@@ -53,6 +58,8 @@ pub enum Message {
     Connection(Detached),
     /// The next configuration, from control. Exchanges that have begun end under the one they began with.
     Snapshot(Box<ShardSnapshot>),
+    /// What the probes say, from control.
+    Probed(Box<Probed>),
     /// Finish what is begun, begin nothing.
     Drain,
 }

@@ -1,18 +1,19 @@
 //! Connections to one upstream's endpoints: pools of idle ones, the choice of an endpoint, its passive health, and the reading of
 //! an answer's head. What is sent and what becomes of the answer is the dispatcher's matter (`forward`, `home`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
+use super::health::end_of;
 use super::input::Input;
 use super::snapshot::Snapshot;
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
 use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
-use crate::policy::{Balancer, Failure, Health};
+use crate::policy::{Balancer, Budget, Ended, Failure, Health, View};
 use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::net::Address;
 use crate::sys::{Instant, Parts};
@@ -21,7 +22,8 @@ use crate::sys::{Instant, Parts};
 pub(super) struct Upstream {
     addresses: Vec<Option<Address>>,
     balancer: RefCell<Balancer>,
-    health: RefCell<Health>,
+    pub(super) health: RefCell<Health>,
+    pub(super) budget: RefCell<Budget>,
     /// By endpoint; the last used stands last, the oldest first.
     pools: RefCell<Vec<VecDeque<Idle>>>,
     idle_timeout: Duration,
@@ -70,6 +72,7 @@ impl CallError {
             Failure::Connect => super::Error::UpstreamUnreachable,
             Failure::StaleConnection | Failure::Transport => super::Error::UpstreamBroken,
             Failure::Timeout => super::Error::UpstreamTimeout,
+            Failure::RateLimited | Failure::ServerError => super::Error::UpstreamFailed,
             Failure::BadAnswer => super::Error::UpstreamAnswer(self.reason),
         }
     }
@@ -80,6 +83,9 @@ pub(super) struct InFlight {
     snapshot: Rc<Snapshot>,
     upstream: UpstreamId,
     pub(super) endpoint: u32,
+    began: Instant,
+    /// Until the answer's head was here.
+    latency: Cell<Option<Duration>>,
     /// Its end was counted. One that is dropped before was given up: its task was ended from outside.
     finished: bool,
 }
@@ -90,7 +96,8 @@ impl Upstream {
         Upstream {
             addresses: config.endpoints.iter().map(|endpoint| address_of(&endpoint.addr)).collect(),
             balancer: RefCell::new(Balancer::new(config.balance, config.endpoints.iter().map(|endpoint| endpoint.weight))),
-            health: RefCell::new(Health::new(count)),
+            health: RefCell::new(Health::new(&config.resilience, count, config.name.len() as u64)),
+            budget: RefCell::new(Budget::new(config.resilience.retry.budget)),
             pools: RefCell::new(config.endpoints.iter().map(|_| VecDeque::new()).collect()),
             idle_timeout: config.pool_idle_timeout,
             max_idle: config.pool_max_idle as usize,
@@ -100,7 +107,30 @@ impl Upstream {
     /// The endpoint for the next call.
     pub(super) fn pick(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
         let health = self.health.borrow();
-        self.balancer.borrow_mut().pick(avoid, |endpoint| health.is_usable(endpoint, now))
+        self.pick_in(avoid, health.view(now))
+    }
+
+    /// As [`Upstream::pick`], but what is out stays out, though nothing else is left: there is a fallback.
+    pub(super) fn pick_strictly(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
+        let health = self.health.borrow();
+        self.pick_in(avoid, health.view(now).strict())
+    }
+
+    fn pick_in(&self, avoid: Option<u32>, view: View<'_>) -> Option<u32> {
+        let mut balancer = self.balancer.borrow_mut();
+        let picked = balancer.pick(avoid, |endpoint| view.is_usable(endpoint));
+        if view.is_calm() || picked.is_some_and(|picked| Some(picked) != avoid) {
+            return picked;
+        }
+        // One that is still starting is better than none, or than the one that just failed.
+        balancer.pick(avoid, |endpoint| view.whole().is_usable(endpoint))
+    }
+
+    /// Whether a call could go to another endpoint than `endpoint` now.
+    pub(super) fn has_other(&self, endpoint: u32, now: Instant) -> bool {
+        let health = self.health.borrow();
+        let view = health.view(now).whole();
+        (0..).zip(&self.addresses).any(|(other, _)| other != endpoint && view.is_usable(other))
     }
 
     /// `wanted`, unless it is known to be down and another is not.
@@ -137,6 +167,7 @@ impl Upstream {
 
     /// Closes connections that were idle too long or that the server closed.
     pub(super) fn prune(&self, now: Instant) {
+        self.budget.borrow_mut().handle_time(now);
         for pool in self.pools.borrow_mut().iter_mut() {
             pool.retain(|idle| now.since(idle.since) < self.idle_timeout && !idle.socket.is_stale());
         }
@@ -156,10 +187,20 @@ fn address_of(addr: &EndpointAddr) -> Option<Address> {
 }
 
 impl InFlight {
-    pub(super) fn begin(snapshot: &Rc<Snapshot>, upstream: UpstreamId, endpoint: u32) -> InFlight {
-        snapshot.upstream(upstream).balancer.borrow_mut().begin(endpoint);
+    pub(super) fn begin(snapshot: &Rc<Snapshot>, upstream: UpstreamId, endpoint: u32, now: Instant) -> InFlight {
+        let of = snapshot.upstream(upstream);
+        of.balancer.borrow_mut().begin(endpoint);
+        let change = of.health.borrow_mut().handle_begin(endpoint, now);
+        if let Some(change) = change {
+            of.changed(snapshot, upstream, endpoint, change);
+        }
         snapshot.metrics.upstream_call_begun();
-        InFlight { snapshot: Rc::clone(snapshot), upstream, endpoint, finished: false }
+        InFlight { snapshot: Rc::clone(snapshot), upstream, endpoint, began: now, latency: Cell::new(None), finished: false }
+    }
+
+    /// The answer's head is here.
+    pub(super) fn answered(&self, now: Instant) {
+        self.latency.set(Some(now.since(self.began)));
     }
 
     pub(super) fn upstream(&self) -> UpstreamId {
@@ -171,20 +212,13 @@ impl InFlight {
         self.finished = true;
         self.snapshot.metrics.upstream(self.upstream, self.endpoint, outcome);
         let upstream = self.snapshot.upstream(self.upstream);
-        let mut health = upstream.health.borrow_mut();
-        let changed = match outcome {
-            UpstreamOutcome::ConnectFailed | UpstreamOutcome::ConnectTimeout | UpstreamOutcome::Transport | UpstreamOutcome::BadAnswer => {
-                health.handle_failure(self.endpoint, shard.rt.now(), shard.random())
-            }
-            UpstreamOutcome::Ok | UpstreamOutcome::ClientError | UpstreamOutcome::RateLimited | UpstreamOutcome::ServerError => {
-                health.handle_success(self.endpoint)
-            }
-            // Slow is not broken, stale is normal, cancelled says nothing.
-            _ => false,
-        };
-        if changed {
-            let until = health.unhealthy_until(self.endpoint);
-            self.snapshot.metrics.endpoint_unhealthy_until(self.upstream, self.endpoint, until);
+        let rules = &self.snapshot.config.upstream(self.upstream).resilience.breaker;
+        let end = end_of(outcome, rules);
+        let jitter = if end.is_good() { 0 } else { shard.random() };
+        let ended = Ended { end, began: self.began, latency: self.latency.get(), jitter };
+        let change = upstream.health.borrow_mut().handle_end(self.endpoint, ended, shard.rt.now());
+        if let Some(change) = change {
+            upstream.changed(&self.snapshot, self.upstream, self.endpoint, change);
         }
     }
 }
@@ -193,6 +227,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.finished {
             self.snapshot.metrics.upstream(self.upstream, self.endpoint, UpstreamOutcome::Cancelled);
+            // It changes nothing but gives back a trial's place.
+            let ended = Ended { end: crate::policy::CallEnd::Unknown, began: self.began, latency: None, jitter: 0 };
+            self.snapshot.upstream(self.upstream).health.borrow_mut().handle_end(self.endpoint, ended, self.began);
         }
         self.snapshot.upstream(self.upstream).balancer.borrow_mut().end(self.endpoint);
         self.snapshot.metrics.upstream_call_ended();

@@ -89,6 +89,7 @@ impl Checker {
                 "upstreams.max_response",
             ),
             forward_authorization: raw.forward_authorization.as_ref().map_or(defaults::FORWARD_AUTHORIZATION, |found| found.value),
+            resilience: self.resilience(raw),
         };
         self.timeouts_nest(raw, &upstream);
         upstream
