@@ -39,7 +39,7 @@ async fn ask(address: &Address, authority: &str, path: &str) -> io::Result<u16> 
         Address::Tcp(addr) => Stream::Tcp(TcpStream::connect(addr).await?),
         Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
     };
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: headrace-probe\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: headrace-probe\r\n\r\n");
     let mut rest = request.as_bytes();
     while !rest.is_empty() {
         let sent = stream.write(rest).await?;

@@ -27,6 +27,7 @@ mod admin;
 mod balance;
 mod coalesce;
 mod drain;
+mod endpoints;
 mod forward;
 mod hostile;
 mod leave;
