@@ -81,6 +81,8 @@ pub(super) async fn go_on(
     request: &mut Request,
     mut error: Error,
 ) -> Result<Answered, Error> {
+    // Its percentile is of the model that was asked for.
+    request.hedged = None;
     loop {
         let Some(reason) = reason_of(&error) else { return Err(error) };
         let Some(spare) = request.spare.as_mut().filter(|spare| spare.taken < spare.chain.len()) else { return Err(error) };

@@ -173,7 +173,9 @@ async fn call_once(
             Either::Second(()) => return Err(Stop::Exchange(Error::ClientGone)),
         }
     };
-    call.answered(shard.rt.now());
+    if headed.is_ok() {
+        call.answered(shard.rt.now(), channel.incoming.head.status);
+    }
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
     headed.map_err(Stop::Upstream)?;
     Ok(channel)

@@ -133,6 +133,6 @@ async fn one(
     channel.start_send(message(shard, &plan.rendered, authority, &plan.body));
     let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
     channel.incoming.read_head(&shard.rt, &channel.socket, method, first_byte_by).await?;
-    call.answered(shard.rt.now());
+    call.answered(shard.rt.now(), channel.incoming.head.status);
     Ok(channel)
 }

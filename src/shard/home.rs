@@ -200,7 +200,7 @@ async fn one_call(
     channel.start_send(message(shard, &call.body, authority));
     let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
     channel.incoming.read_head(&shard.rt, &channel.socket, Method::Post, first_byte_by).await?;
-    in_flight.answered(shard.rt.now());
+    in_flight.answered(shard.rt.now(), channel.incoming.head.status);
     let retry_after = in_flight.heed(shard, snapshot, &channel.incoming.head, channel.incoming.input.bytes());
     let merged = matches!(call.body, CallBody::Merged { .. });
     let head = &mut channel.incoming.head;

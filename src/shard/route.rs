@@ -135,6 +135,9 @@ async fn model_call(
     request.repeatable = repeatable(snapshot, model, operation);
     request.hedged = (request.repeatable && !streams && snapshot.config.model(model).resilience.hedge.is_some()).then_some(model);
     request.spare = Spare::keep(snapshot, model, &held.bytes, &body, named);
+    if request.spare.is_some() {
+        request.body.hold_copy(shard, body.len())?;
+    }
     let upstream = snapshot.config.model(model).upstream;
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
     // A body may end long after a reload, when the lane's home has let go of the configuration it began under.

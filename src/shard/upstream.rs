@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
 use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
-use crate::policy::{Balancer, Budget, Ended, Failure, Health, View};
+use crate::policy::{Balancer, BreakerState, Budget, CallEnd, Ended, Failure, Health, View};
 use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::net::Address;
 use crate::sys::{Instant, Parts};
@@ -86,6 +86,8 @@ pub(super) struct InFlight {
     began: Instant,
     /// Until the answer's head was here.
     latency: Cell<Option<Duration>>,
+    /// The breaker has been told that it went well.
+    judged: Cell<bool>,
     /// Its end was counted. One that is dropped before was given up: its task was ended from outside.
     finished: bool,
 }
@@ -135,7 +137,8 @@ impl Upstream {
 
     /// `wanted`, unless it is known to be down and another is not.
     pub(super) fn usable(&self, wanted: u32, now: Instant) -> u32 {
-        if self.health.borrow().is_usable(wanted, now) { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
+        let usable = self.health.borrow().view(now).is_usable(wanted);
+        if usable { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
     }
 
     /// An idle connection that is still good; those that are not are closed on the way.
@@ -195,12 +198,35 @@ impl InFlight {
             of.changed(snapshot, upstream, endpoint, change);
         }
         snapshot.metrics.upstream_call_begun();
-        InFlight { snapshot: Rc::clone(snapshot), upstream, endpoint, began: now, latency: Cell::new(None), finished: false }
+        InFlight {
+            snapshot: Rc::clone(snapshot),
+            upstream,
+            endpoint,
+            began: now,
+            latency: Cell::new(None),
+            judged: Cell::new(false),
+            finished: false,
+        }
     }
 
-    /// The answer's head is here.
-    pub(super) fn answered(&self, now: Instant) {
-        self.latency.set(Some(now.since(self.began)));
+    /// The answer's head is here. A trial call has then shown what was asked of it: a long answer does not keep its place.
+    pub(super) fn answered(&self, now: Instant, status: u16) {
+        let latency = Some(now.since(self.began));
+        self.latency.set(latency);
+        let upstream = self.snapshot.upstream(self.upstream);
+        let on_trial = upstream.health.borrow().state(self.endpoint) != BreakerState::Closed;
+        if on_trial && status < 500 {
+            self.judged.set(true);
+            self.judge(Ended { end: CallEnd::Good, began: self.began, latency, jitter: 0 }, now);
+        }
+    }
+
+    fn judge(&self, ended: Ended, now: Instant) {
+        let upstream = self.snapshot.upstream(self.upstream);
+        let change = upstream.health.borrow_mut().handle_end(self.endpoint, ended, now);
+        if let Some(change) = change {
+            upstream.changed(&self.snapshot, self.upstream, self.endpoint, change);
+        }
     }
 
     pub(super) fn upstream(&self) -> UpstreamId {
@@ -211,14 +237,12 @@ impl InFlight {
     pub(super) fn finish(mut self, shard: &Shard, outcome: UpstreamOutcome) {
         self.finished = true;
         self.snapshot.metrics.upstream(self.upstream, self.endpoint, outcome);
-        let upstream = self.snapshot.upstream(self.upstream);
         let rules = &self.snapshot.config.upstream(self.upstream).resilience.breaker;
         let end = end_of(outcome, rules);
         let jitter = if end.is_good() { 0 } else { shard.random() };
-        let ended = Ended { end, began: self.began, latency: self.latency.get(), jitter };
-        let change = upstream.health.borrow_mut().handle_end(self.endpoint, ended, shard.rt.now());
-        if let Some(change) = change {
-            upstream.changed(&self.snapshot, self.upstream, self.endpoint, change);
+        // One that was judged by its head can only make it worse.
+        if !self.judged.get() || matches!(end, CallEnd::Failed | CallEnd::Erred) {
+            self.judge(Ended { end, began: self.began, latency: self.latency.get(), jitter }, shard.rt.now());
         }
     }
 }
@@ -228,8 +252,9 @@ impl Drop for InFlight {
         if !self.finished {
             self.snapshot.metrics.upstream(self.upstream, self.endpoint, UpstreamOutcome::Cancelled);
             // It changes nothing but gives back a trial's place.
-            let ended = Ended { end: crate::policy::CallEnd::Unknown, began: self.began, latency: None, jitter: 0 };
-            self.snapshot.upstream(self.upstream).health.borrow_mut().handle_end(self.endpoint, ended, self.began);
+            if !self.judged.get() {
+                self.judge(Ended { end: CallEnd::Unknown, began: self.began, latency: None, jitter: 0 }, self.began);
+            }
         }
         self.snapshot.upstream(self.upstream).balancer.borrow_mut().end(self.endpoint);
         self.snapshot.metrics.upstream_call_ended();

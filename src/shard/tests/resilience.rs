@@ -229,6 +229,30 @@ fn a_breaker_opens_lets_one_through_and_closes() {
 }
 
 #[test]
+fn a_long_answer_does_not_keep_a_trials_place() {
+    let broken = Rc::new(Cell::new(true));
+    let of_script = Rc::clone(&broken);
+    let breaker = "breaker = { failures = 1, open = \"20ms\" }\nretry = { attempts = 1 }";
+    // Its answers begin and never end.
+    let world = World::new(&config(breaker, ""), move |_, _| match of_script.get() {
+        true => Reply::ThenClose(Vec::new()),
+        false => Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec()),
+    });
+    assert!(world.transcript(&post(CHAT, BODY)).starts_with("HTTP/1.1 502 "));
+    broken.set(false);
+    let (rt, address) = (world.rt.clone(), world.address.clone());
+    let socket = world.run(async move {
+        rt.sleep_until(rt.now() + Duration::from_millis(40)).await;
+        let socket = rt.connect(&address).await.unwrap();
+        socket.send(post(CHAT, BODY).into_bytes()).await.unwrap();
+        assert!(socket.recv().await.unwrap().is_some(), "the head is here");
+        socket
+    });
+    assert_eq!(world.sum("headrace_breaker_transitions_total", "to=\"closed\""), 1.0);
+    drop(socket);
+}
+
+#[test]
 fn a_slow_call_is_doubled_and_the_first_answer_wins() {
     // Both endpoints are the same server under two names; its first call never ends.
     let config = config("", "hedge = { after = \"20ms\", max = \"100%\" }\nbatching = { mode = \"off\" }");
