@@ -9,8 +9,8 @@ mod samples;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use headrace::config::Balance;
-use headrace::policy::{Attempt, Balancer, Failure, Health, Operation, Router, decide, normal_form};
+use headrace::config::{Balance, Resilience, RetryRules};
+use headrace::policy::{Attempt, Balancer, CallEnd, Ended, Failure, Health, Operation, Router, decide, normal_form};
 use headrace::sys::Instant;
 use samples::routes::{MODEL, ODD_PATH, PATH, config};
 
@@ -33,10 +33,11 @@ fn endpoint(criterion: &mut Criterion) {
     for (name, balance) in [("least in flight", Balance::LeastInFlight), ("round robin", Balance::RoundRobin)] {
         for endpoints in [1u32, 8, 64] {
             let mut balancer = Balancer::new(balance, (0..endpoints).map(|_| 1));
-            let health = Health::new(endpoints);
+            let health = Health::new(&Resilience::default(), endpoints, 1);
             group.bench_function(format!("{name} of {endpoints}"), |bencher| {
                 bencher.iter(|| {
-                    let picked = balancer.pick(None, |endpoint| health.is_usable(endpoint, black_box(Instant::ZERO))).unwrap();
+                    let view = health.view(black_box(Instant::ZERO));
+                    let picked = balancer.pick(None, |endpoint| view.is_usable(endpoint)).unwrap();
                     balancer.begin(picked);
                     balancer.end(picked);
                     picked
@@ -44,9 +45,11 @@ fn endpoint(criterion: &mut Criterion) {
             });
         }
     }
-    let mut health = Health::new(8);
-    group.bench_function("a success", |bencher| bencher.iter(|| health.handle_success(black_box(5))));
-    let attempt = Attempt { calls: 1, resent: false, answer_begun: false, body_held: true, idempotent: false };
+    let mut health = Health::new(&Resilience::default(), 8, 1);
+    let ended = Ended { end: CallEnd::Good, began: Instant::ZERO, latency: None, jitter: 0 };
+    group.bench_function("a success", |bencher| bencher.iter(|| health.handle_end(black_box(5), black_box(ended), Instant::ZERO)));
+    let attempt =
+        Attempt { calls: 1, resent: false, answer_begun: false, body_held: true, idempotent: false, rules: RetryRules::default() };
     group.bench_function("retry decided", |bencher| bencher.iter(|| decide(black_box(Failure::StaleConnection), black_box(attempt))));
     group.finish();
 }

@@ -41,8 +41,8 @@ pub const RECEIVE_LEASES_BURST_MAX: usize = 32;
 pub const LANES_MAX: usize = 10_000;
 /// Items of one client request. Beyond: it is forwarded as it is, not coalesced (OpenAI allows as many).
 pub const REQUEST_ITEMS_MAX: u32 = 2048;
-/// Tries of one exchange in all, the first included. Beyond: the last fault is answered.
-pub const TRIES_MAX: u32 = 3;
+/// `upstreams.retry.attempts`. Beyond the configured number the last fault is answered.
+pub const CALLS_PER_REQUEST_MAX: u32 = 10;
 
 /// Bytes of a configuration file. Beyond: refused.
 pub const CONFIG_FILE_BYTES_MAX: usize = 4 << 20;
@@ -96,6 +96,22 @@ pub const CONCURRENCY_MAX: u32 = 1_000_000;
 pub const QUEUE_PLACES_MAX: u32 = 65_536;
 /// `server.memory_max`, least.
 pub const MEMORY_MAX_MIN_BYTES: u64 = 16 << 20;
+/// `upstreams.health.healthy_after` and `unhealthy_after`.
+pub const PROBES_IN_A_ROW_MAX: u32 = 100;
+/// `upstreams.breaker.failures` and `min_calls`.
+pub const BREAKER_COUNT_MAX: u32 = 1_000_000;
+/// `upstreams.breaker.trials`.
+pub const BREAKER_TRIALS_MAX: u32 = 1000;
+/// A pause that an endpoint may ask for with `Retry-After`. Beyond: it is asked again after so long.
+pub const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// `models.fallback` of one model.
+pub const FALLBACKS_MAX: usize = 8;
+/// `[[canned]]`.
+pub const CANNED_MAX: usize = 64;
+/// `canned.body`.
+pub const CANNED_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a 4xx answer that are looked at for a prompt that is too long. Beyond: it is passed on as it is.
+pub const ERROR_BODY_BYTES_MAX: usize = 16 << 10;
 /// `models.batching.max_items`.
 pub const BATCH_ITEMS_MAX: u32 = 2048;
 /// `models.batching.max_bytes`, least: below it not even two short texts fit.

@@ -13,6 +13,7 @@ pub mod limits;
 mod memory;
 mod mistake;
 mod raw;
+mod resilience;
 mod shape;
 pub mod units;
 
@@ -23,6 +24,9 @@ pub use admission::{Admission, Concurrency, ConcurrencyLimit, MemoryMax};
 pub use check::{check, parse_listen};
 pub use memory::{Memory, MemoryKind, MemoryLine, memory};
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
+pub use resilience::{
+    Breaker, Canned, CannedId, Fallback, Hedge, HedgeAfter, ModelResilience, Probe, Resilience, RetryRules, Share, SlowStart,
+};
 
 /// The JSON Schema (draft 2020-12) of headrace.toml, as text.
 #[must_use]
@@ -54,6 +58,8 @@ pub struct Config {
     pub models: Vec<Model>,
     /// Longest path first, so the first match wins.
     pub routes: Vec<Route>,
+    /// In the order written; [`CannedId`] is the index.
+    pub canned: Vec<Canned>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -141,6 +147,8 @@ pub struct Upstream {
     pub forward_authorization: bool,
     /// Default: no limit.
     pub concurrency: Option<Concurrency>,
+    /// Probes, breaker, slow start, retries.
+    pub resilience: Resilience,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -173,6 +181,8 @@ pub struct Model {
     pub name: String,
     pub upstream: UpstreamId,
     pub batching: Batching,
+    /// Fallback, hedging, whether calls may be repeated.
+    pub resilience: ModelResilience,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -2,6 +2,8 @@
 //! descriptions of the JSON Schema and the defaults written here are checked against the real ones by a test. Units, bounds and
 //! names are text still: `check` decides what they mean.
 
+pub(super) mod resilience;
+
 use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessD
 pub(super) mod admission;
 
 use admission::{RawAdmission, RawConcurrency};
+use resilience::{RawBreaker, RawCanned, RawHealth, RawHedge, RawRetry, RawSlowStart};
 
 /// A value and the bytes of the file it stands in.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub(super) struct RawConfig {
     pub models: Option<Vec<At<RawModel>>>,
     /// Traffic that is not a model call, each a `[[routes]]` table.
     pub routes: Option<Vec<At<RawRoute>>>,
+    /// Answers that stand ready for `models.fallback`, each a `[[canned]]` table.
+    pub canned: Option<Vec<At<RawCanned>>>,
 }
 
 /// How clients are served.
@@ -143,6 +148,18 @@ pub(super) struct RawUpstream {
     pub forward_authorization: Option<At<bool>>,
     /// How many requests it is given at a time, and who waits. Default: no limit, nobody waits.
     pub concurrency: Option<At<RawConcurrency>>,
+    /// Probes. Default: none, calls tell.
+    pub health: Option<RawHealth>,
+    /// When calls show that an endpoint is broken.
+    pub breaker: Option<RawBreaker>,
+    /// How an endpoint that comes back gets its share.
+    pub slow_start: Option<RawSlowStart>,
+    /// When more than this share of the endpoints is out (breaker or probes), all are used: a fault in judging must not be worse than the
+    /// fault. At the default that is when none of a few is left, or next to none of many.
+    #[schemars(extend("default" = "90%"))]
+    pub panic_threshold: Option<At<String>>,
+    /// What is tried again.
+    pub retry: Option<RawRetry>,
 }
 
 /// One server: its address, or `{ url, weight }`.
@@ -176,6 +193,16 @@ pub(super) struct RawModel {
     pub upstream: Option<At<String>>,
     /// How requests for it are merged.
     pub batching: Option<RawBatching>,
+    /// Models and at last perhaps a canned answer, by name, that serve its requests in this order when its upstream cannot: no endpoint to
+    /// use, no answer in time, 5xx after retries, or a prompt too long for it. The body's `model` becomes the fallback's name, and the answer
+    /// says so in `x-headrace-fallback`. Default: none, the fault is answered.
+    pub fallback: Option<At<Vec<At<String>>>>,
+    /// A second call when the first one takes long, for short calls that may be repeated. Default: none.
+    pub hedge: Option<RawHedge>,
+    /// Calls for this model may be repeated although they generate text, so they are retried like embeddings. Default false: an answer
+    /// may have been paid for.
+    #[schemars(extend("default" = false))]
+    pub idempotent: Option<At<bool>>,
 }
 
 /// How requests for a model are merged.

@@ -119,10 +119,23 @@ fn the_schema_tells_the_true_defaults() {
     };
     let server = format!("[admin]\n{}[server]\n{}", lines("/properties/admin/properties"), lines("/properties/server/properties"));
     let upstream = lines("/properties/upstreams/items/properties");
+    let inline = ["breaker", "slow_start", "retry", "health"].map(|table| {
+        let keys = lines(&format!("/properties/upstreams/items/properties/{table}/properties"));
+        format!("{table} = {{ {} }}\n", keys.trim_end().replace('\n', ", "))
+    });
+    let hedge = lines("/properties/models/items/properties/hedge/properties").trim_end().replace('\n', ", ");
     let batching = format!("[models.batching]\n{}", lines("/properties/models/items/properties/batching/properties"));
-    let text = with(&upstream, &batching, &server);
-    assert_eq!(good(&text), good(&with("", "", "")));
-    assert_eq!(written, 16 + 1 + 8 + 5, "a key without a default was added, or one with: say so in the schema and here");
+    let text = with(&(upstream + &inline.concat()), &format!("hedge = {{ {hedge} }}\n{batching}"), &server);
+    let (mut written_out, left_out) = (good(&text), good(&with("", "", "")));
+    // These two are there only when they are written.
+    assert_eq!(written_out.upstreams[0].resilience.probe.take(), Some(crate::config::Probe::default()));
+    assert_eq!(written_out.models[0].resilience.hedge.take(), Some(crate::config::Hedge::default()));
+    assert_eq!(written_out, left_out);
+    assert_eq!(
+        written,
+        16 + 1 + 9 + 5 + (9 + 2 + 5 + 6) + 2,
+        "a key without a default was added, or one with: say so in the schema and here"
+    );
 }
 
 #[test]
@@ -364,7 +377,6 @@ fn the_rooms_hold_the_bounds_this_page_names() {
     assert_eq!((heads.target_bytes, heads.field_bytes), (limits::TARGET_BYTES_MAX, limits::FIELD_BYTES_MAX));
     assert_eq!((heads.head_bytes, heads.fields), (limits::HEAD_BYTES_MAX, limits::FIELDS_MAX));
     assert_eq!(answers.head_bytes, limits::ANSWER_HEAD_BYTES_MAX);
-    assert_eq!(crate::policy::CALLS_MAX, limits::TRIES_MAX);
     assert_eq!(crate::json::ITEMS_MAX, limits::REQUEST_ITEMS_MAX as usize);
     assert_eq!(crate::runtime::LEASES_MAX, limits::RECEIVE_LEASES_MAX);
     assert_eq!(crate::runtime::LEASES_BURST_MAX, limits::RECEIVE_LEASES_BURST_MAX);

@@ -24,6 +24,9 @@ const DURATION_UNITS: &[(&str, u64)] =
 const SIZE_UNITS: &[(&str, u64)] =
     &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
 
+/// A share, in hundredths of a percent.
+const SHARE_UNITS: &[(&str, u64)] = &[("%", 100)];
+
 /// Reads `"250ms"`, `"1.5s"`, `"10m"`. Units: ns, us, ms, s, m, h.
 ///
 /// # Errors
@@ -38,6 +41,25 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 /// A [`UnitError`] when the text is not a number with a known unit, or does not fit in 64 bits.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     parse(text, SIZE_UNITS)
+}
+
+/// Reads `"10%"`, `"0.5%"`, in hundredths of a percent (10 % is 1000).
+///
+/// # Errors
+/// A [`UnitError`] when the text is not a number with a percent sign, or finer than that.
+pub fn parse_share(text: &str) -> Result<u32, UnitError> {
+    let share = parse(text, SHARE_UNITS)?;
+    u32::try_from(share).map_err(|_| UnitError::OutOfRange)
+}
+
+/// The text of a share: `"10%"`, `"0.5%"`. [`parse_share`] reads it back.
+#[must_use]
+pub fn show_share(hundredths: u32) -> String {
+    match (hundredths / 100, hundredths % 100) {
+        (whole, 0) => format!("{whole}%"),
+        (whole, part) if part % 10 == 0 => format!("{whole}.{}%", part / 10),
+        (whole, part) => format!("{whole}.{part:02}%"),
+    }
 }
 
 /// The shortest exact text of a duration: `"90s"`, `"250ms"`. [`parse_duration`] reads it back (up to 584 years).

@@ -15,6 +15,7 @@ use super::admin;
 use super::crew::Crew;
 use super::error::{Ended, RunError, Shown, StartError};
 use super::gateway::RunningGateway;
+use super::health;
 use super::listen::{self, Bound};
 use super::memory;
 use super::plane::{Current, Plane, ShardLine, shares, snapshots};
@@ -144,6 +145,7 @@ impl ControlRoom {
         let run = move || {
             runtime.spawn(admin::serve(listener, Arc::clone(&supervisor.plane)));
             runtime.spawn(memory::watch(Arc::clone(&supervisor.plane)));
+            runtime.spawn(health::watch(Arc::clone(&supervisor.plane)));
             let result = runtime.block_on(supervisor.run());
             // A reload may wait for a name server: it is not waited for.
             runtime.shutdown_background();

@@ -13,9 +13,9 @@ use super::memory;
 use super::reload::needs_restart;
 use super::resolve::resolve;
 use super::thread::Beat;
-use crate::config::{Config, MemoryMax};
+use crate::config::{Config, MemoryMax, UpstreamId};
 use crate::mesh::{Pressure, Sender, Shared, Shares};
-use crate::metrics::{Registry, ShardMetrics};
+use crate::metrics::{Breakers, Registry, ShardMetrics};
 use crate::policy::Router;
 use crate::runtime::RealClock;
 use crate::shard::{Message, ShardSnapshot};
@@ -95,6 +95,25 @@ impl Plane {
     /// The ceiling that is watched, for the metrics.
     pub(super) fn note_ceiling(&self, bytes: Option<u64>) {
         self.current().memory_ceiling = bytes;
+    }
+
+    /// The configuration in use and its number.
+    pub(super) fn configured(&self) -> (Shared<Config>, u32) {
+        let current = self.current();
+        (current.config.clone(), current.generation)
+    }
+
+    /// What the shards' breakers have done under the current configuration.
+    pub(super) fn breakers(&self) -> Breakers {
+        self.current().registry.breakers()
+    }
+
+    /// What an upstream and one of its endpoints are called.
+    pub(super) fn endpoint_names(&self, upstream: UpstreamId, endpoint: u32) -> (String, String) {
+        let current = self.current();
+        let name = current.config.upstreams.get(upstream.0 as usize).map(|upstream| upstream.name.clone());
+        let endpoint = current.registry.endpoint_name(upstream, endpoint).map(str::to_owned);
+        (name.unwrap_or_default(), endpoint.unwrap_or_default())
     }
 
     /// The names of upstreams without a healthy endpoint.

@@ -1,5 +1,6 @@
 //! A gateway in this process, on ports the kernel chooses, asked over real sockets. What shards answer is not looked at here.
 
+mod health;
 mod listen;
 mod parts;
 mod process;

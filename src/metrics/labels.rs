@@ -144,6 +144,38 @@ label_values! {
     }
 }
 
+label_values! {
+    /// What a breaker did.
+    BreakerTo {
+        Closed => "closed",
+        Open => "open",
+        HalfOpen => "half_open",
+    }
+}
+
+label_values! {
+    /// Why a request went on to a fallback.
+    FallbackReason {
+        /// No endpoint could be used or reached, or the connection broke.
+        Unreachable => "unreachable",
+        /// No answer in time.
+        Timeout => "timeout",
+        /// A 5xx after retries.
+        Error => "error",
+        /// The prompt is too long for the model.
+        ContextLength => "context_length",
+    }
+}
+
+label_values! {
+    /// What became of a second call.
+    HedgeResult {
+        Sent => "sent",
+        /// Its answer came first.
+        Won => "won",
+    }
+}
+
 /// Statuses with a series of their own; others count under their class.
 const STATUSES: [u16; 37] = [
     101, 200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 417,

@@ -3,7 +3,7 @@
 //! A block is a row of sections; a section is a metric's series in mixed radix over its dimensions, each with its cells.
 
 use super::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
-use super::labels::{BatchReason, Phase, STATUS_COUNT, ShedReason, UpstreamOutcome, status_values};
+use super::labels::{BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, STATUS_COUNT, ShedReason, UpstreamOutcome, status_values};
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
 use crate::policy::Operation;
@@ -138,6 +138,14 @@ pub(super) struct Offsets {
     upstream_requests: usize,
     upstream_retries: usize,
     upstream_connections_opened: usize,
+    breaker_transitions: usize,
+    endpoint_pauses: usize,
+    retries_refused: usize,
+    fallbacks: usize,
+    hedges: usize,
+    /// Not series: where each endpoint's breaker stands, and why it opened last.
+    breaker_state: usize,
+    breaker_why: usize,
     /// Not a series: until when each endpoint is unhealthy, in nanoseconds of the process's clock.
     unhealthy_until: usize,
     pub(super) cells: usize,
@@ -163,6 +171,10 @@ impl Layout {
             offset
         };
         let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes } = &names;
+        let words = |all: &mut dyn Iterator<Item = &'static str>| -> Vec<Values> { all.map(|word| vec![word.to_owned()]).collect() };
+        let to = words(&mut BreakerTo::ALL.iter().map(|one| one.as_str()));
+        let fallback_reasons = words(&mut FallbackReason::ALL.iter().map(|one| one.as_str()));
+        let hedge_results = words(&mut HedgeResult::ALL.iter().map(|one| one.as_str()));
         let mut offsets = Offsets {
             routes: config.routes.len(),
             models: config.models.len(),
@@ -182,11 +194,20 @@ impl Layout {
             upstream_requests: section(Metric::UpstreamRequests, &[endpoints, outcomes], Shape::Number),
             upstream_retries: section(Metric::UpstreamRetries, &[upstreams], Shape::Number),
             upstream_connections_opened: section(Metric::UpstreamConnectionsOpened, &[endpoints], Shape::Number),
+            breaker_transitions: section(Metric::BreakerTransitions, &[endpoints, &to], Shape::Number),
+            endpoint_pauses: section(Metric::EndpointPauses, &[endpoints], Shape::Number),
+            retries_refused: section(Metric::RetriesRefused, &[upstreams], Shape::Number),
+            fallbacks: section(Metric::Fallbacks, &[models, &fallback_reasons], Shape::Number),
+            hedges: section(Metric::Hedges, &[models, &hedge_results], Shape::Number),
+            breaker_state: 0,
+            breaker_why: 0,
             unhealthy_until: 0,
             cells: 0,
         };
         offsets.unhealthy_until = sections.last().map_or(0, Section::end);
-        offsets.cells = offsets.unhealthy_until + endpoints.len();
+        offsets.breaker_state = offsets.unhealthy_until + endpoints.len();
+        offsets.breaker_why = offsets.breaker_state + endpoints.len();
+        offsets.cells = offsets.breaker_why + endpoints.len();
         Layout { offsets, sections, endpoints: endpoint_names(config) }
     }
 }
@@ -256,6 +277,34 @@ impl Offsets {
 
     pub(super) fn unhealthy_until(&self, upstream: u32, endpoint: u32) -> Option<usize> {
         Some(self.unhealthy_until + self.endpoint(upstream, endpoint)?)
+    }
+
+    pub(super) fn breaker_transition(&self, upstream: u32, endpoint: u32, to: BreakerTo) -> Option<usize> {
+        Some(self.breaker_transitions + self.endpoint(upstream, endpoint)? * BreakerTo::ALL.len() + to.index())
+    }
+
+    pub(super) fn breaker_state(&self, upstream: u32, endpoint: u32) -> Option<usize> {
+        Some(self.breaker_state + self.endpoint(upstream, endpoint)?)
+    }
+
+    pub(super) fn breaker_why(&self, upstream: u32, endpoint: u32) -> Option<usize> {
+        Some(self.breaker_why + self.endpoint(upstream, endpoint)?)
+    }
+
+    pub(super) fn endpoint_pause(&self, upstream: u32, endpoint: u32) -> Option<usize> {
+        Some(self.endpoint_pauses + self.endpoint(upstream, endpoint)?)
+    }
+
+    pub(super) fn retry_refused(&self, upstream: u32) -> Option<usize> {
+        Some(self.retries_refused + below(upstream, self.endpoints.len())?)
+    }
+
+    pub(super) fn fallback(&self, model: u32, reason: FallbackReason) -> Option<usize> {
+        Some(self.fallbacks + below(model, self.models)? * FallbackReason::ALL.len() + reason.index())
+    }
+
+    pub(super) fn hedge(&self, model: u32, result: HedgeResult) -> Option<usize> {
+        Some(self.hedges + below(model, self.models)? * HedgeResult::ALL.len() + result.index())
     }
 
     fn by_operation(&self, model: u32, operation: Operation) -> Option<usize> {

@@ -94,6 +94,19 @@ metrics! {
     EndpointUnhealthy Gauge "headrace_endpoint_unhealthy" ["upstream", "endpoint"]
         "Shards that hold the endpoint unhealthy at present";
 
+    BreakerTransitions Counter "headrace_breaker_transitions_total" ["upstream", "endpoint", "to"]
+        "Breakers that opened, half opened or closed, over shards";
+    BreakerState Gauge "headrace_breaker_state" ["upstream", "endpoint", "state"]
+        "Shards whose breaker for the endpoint is in the state";
+    EndpointPauses Counter "headrace_endpoint_pauses_total" ["upstream", "endpoint"]
+        "Pauses that the endpoint asked for with Retry-After";
+    RetriesRefused Counter "headrace_retries_refused_total" ["upstream"]
+        "Calls not made again because the retry budget was used up";
+    Fallbacks Counter "headrace_fallbacks_total" ["model", "reason"]
+        "Requests that went on to a fallback, by the model that was asked for and why";
+    Hedges Counter "headrace_hedges_total" ["model", "result"]
+        "Second calls made because the first took long, and those of them that won";
+
     Connections Gauge "headrace_connections" ["shard"]
         "Open client connections";
     ConnectionsOpened Counter "headrace_connections_opened_total" ["shard"]

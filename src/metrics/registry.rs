@@ -6,6 +6,7 @@
 //!   reload:    snapshot 2 ...                         scrape = base + every snapshot not folded + core blocks
 //! ```
 
+use super::labels::BreakerTo;
 use super::layout::{CORE_CELLS, Layout, Offsets, Section, core_sections};
 use super::names::Metric;
 use super::shard::ShardMetrics;
@@ -46,6 +47,26 @@ struct Snapshot {
     endpoints: Vec<Vec<[String; 2]>>,
     /// By shard.
     blocks: Vec<CounterBlock>,
+}
+
+/// What breakers have done: the control plane makes the log's lines of the differences.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Breakers {
+    /// Only those that did something.
+    pub lines: Vec<BreakerCounts>,
+}
+
+/// One breaker of one shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BreakerCounts {
+    pub shard: u32,
+    pub upstream: UpstreamId,
+    pub endpoint: u32,
+    pub opened: u64,
+    pub half_opened: u64,
+    pub closed: u64,
+    /// Why it opened last, as it was told to [`ShardMetrics::breaker`].
+    pub why: u64,
 }
 
 /// A reload is refused: begun exchanges hold the counters of 64 earlier snapshots.
@@ -120,6 +141,34 @@ impl Registry {
         upstreams.filter(unready).map(|(upstream, _)| UpstreamId(upstream)).collect()
     }
 
+    /// What the breakers of the current snapshot have done, over its whole life.
+    #[must_use]
+    pub fn breakers(&self) -> Breakers {
+        let Some(current) = self.snapshots.last() else { return Breakers::default() };
+        let mut lines = Vec::new();
+        for (shard, block) in (0..).zip(&current.blocks) {
+            for (upstream, endpoints) in (0..).zip(&current.endpoints) {
+                for endpoint in (0..).take(endpoints.len()) {
+                    let cell = |to| current.offsets.breaker_transition(upstream, endpoint, to).map_or(0, |cell| block.value(cell));
+                    let counts = [BreakerTo::Closed, BreakerTo::Open, BreakerTo::HalfOpen].map(cell);
+                    if counts != [0; 3] {
+                        let why = current.offsets.breaker_why(upstream, endpoint).map_or(0, |cell| block.value(cell));
+                        let [closed, opened, half_opened] = counts;
+                        lines.push(BreakerCounts { shard, upstream: UpstreamId(upstream), endpoint, opened, half_opened, closed, why });
+                    }
+                }
+            }
+        }
+        Breakers { lines }
+    }
+
+    /// How endpoints are called in labels and in the log.
+    #[must_use]
+    pub fn endpoint_name(&self, upstream: UpstreamId, endpoint: u32) -> Option<&str> {
+        let endpoints = self.snapshots.last()?.endpoints.get(upstream.0 as usize)?;
+        endpoints.get(endpoint as usize).map(|[_, name]| name.as_str())
+    }
+
     /// Memory of all blocks, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -192,6 +241,12 @@ impl Snapshot {
         for (upstream, endpoints) in (0..).zip(&self.endpoints) {
             for (endpoint, labels) in (0..).zip(endpoints) {
                 tally.add(Metric::EndpointUnhealthy, labels.to_vec(), [self.unhealthy_shards(upstream, endpoint, now)]);
+                let Some(cell) = self.offsets.breaker_state(upstream, endpoint) else { continue };
+                for to in BreakerTo::ALL {
+                    let count = self.blocks.iter().filter(|block| block.value(cell) == to.index() as u64).count();
+                    let labels = labels.iter().cloned().chain([to.as_str().to_owned()]).collect();
+                    tally.add(Metric::BreakerState, labels, [count as u64]);
+                }
             }
         }
     }

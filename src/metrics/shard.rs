@@ -2,7 +2,7 @@
 //! hash, no string, no lock prefix. An id of another snapshot is ignored (and stops a debug build: the ids were mixed up).
 
 use super::buckets::Scale;
-use super::labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome, status_index};
+use super::labels::{BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShedReason, Target, UpstreamOutcome, status_index};
 use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
 use super::names::Metric;
 use crate::config::{ModelId, UpstreamId};
@@ -140,6 +140,44 @@ impl ShardMetrics {
         if let Some(cell) = self.offsets.unhealthy_until(upstream.0, endpoint) {
             self.labelled.set(cell, until.as_nanos());
         }
+    }
+
+    /// A breaker did something; `why` is a number that [`Breakers`](super::Breakers) hands on (0: nothing to say).
+    pub fn breaker(&self, upstream: UpstreamId, endpoint: u32, to: BreakerTo, why: u64) {
+        self.count(self.offsets.breaker_transition(upstream.0, endpoint, to), 1);
+        self.breaker_stands(upstream, endpoint, to);
+        if let Some(cell) = self.offsets.breaker_why(upstream.0, endpoint)
+            && why > 0
+        {
+            self.labelled.set(cell, why);
+        }
+    }
+
+    /// Where a breaker stands that a former snapshot moved.
+    pub fn breaker_stands(&self, upstream: UpstreamId, endpoint: u32, at: BreakerTo) {
+        if let Some(cell) = self.offsets.breaker_state(upstream.0, endpoint) {
+            self.labelled.set(cell, at.index() as u64);
+        }
+    }
+
+    /// An endpoint asked for a pause.
+    pub fn endpoint_paused(&self, upstream: UpstreamId, endpoint: u32) {
+        self.count(self.offsets.endpoint_pause(upstream.0, endpoint), 1);
+    }
+
+    /// A call is not made again: the budget is used up.
+    pub fn retry_refused(&self, upstream: UpstreamId) {
+        self.count(self.offsets.retry_refused(upstream.0), 1);
+    }
+
+    /// A request for `model` goes on to a fallback.
+    pub fn fallback(&self, model: ModelId, reason: FallbackReason) {
+        self.count(self.offsets.fallback(model.0, reason), 1);
+    }
+
+    /// A second call was made, or won.
+    pub fn hedge(&self, model: ModelId, result: HedgeResult) {
+        self.count(self.offsets.hedge(model.0, result), 1);
     }
 
     pub fn connection_opened(&self) {

@@ -1,11 +1,14 @@
 //! Decisions about a request and where it goes, as pure values: which route or model (`route`, on one normal form of the path,
-//! `path`), which endpoint (`balance`), whether an endpoint is usable (`health`), whether a failed call may be tried again
-//! (`retry`), which shard serves a connection (`spread`), how many requests an upstream is given at a time (`limit`, `adaptive`) and
-//! who of those that wait is next (`queue`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
+//! `path`), which endpoint (`balance`), whether an endpoint is usable (`health`, with a `breaker` each), whether a failed call may be
+//! tried again (`retry`), when a slow one is doubled (`hedge`), which shard serves a connection (`spread`), how many requests an upstream
+//! is given at a time (`limit`, `adaptive`) and who of those that wait is next (`queue`). It opens no connection, reads no
+//! clock (time and jitter are arguments) and writes no answer (respond does).
 
 mod adaptive;
 mod balance;
+mod breaker;
 mod health;
+mod hedge;
 mod limit;
 mod path;
 mod queue;
@@ -18,10 +21,12 @@ pub(crate) mod tests;
 
 pub use adaptive::{Adaptive, Round};
 pub use balance::Balancer;
-pub use health::Health;
+pub use breaker::{BreakerState, CallEnd, Change, Ended, Tripped};
+pub use health::{Health, View};
+pub use hedge::Hedger;
 pub use limit::{Limit, ShardClaim, next_shard};
 pub use path::{PathError, normal_form};
 pub use queue::{Claim, Class, Left, Place, Queue, Refusal, cost};
-pub use retry::{Attempt, CALLS_MAX, Failure, Retry, decide};
+pub use retry::{Attempt, Budget, Failure, Retry, backoff, decide, failure_of};
 pub use route::{Operation, Router};
 pub use spread::{ShardLoad, is_better_there};

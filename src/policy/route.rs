@@ -124,6 +124,12 @@ impl Operation {
         }
     }
 
+    /// Whether a call may be made twice without harm: the same question has the same answer, and nothing is written.
+    #[must_use]
+    pub const fn is_repeatable(self) -> bool {
+        matches!(self, Operation::Embeddings | Operation::Rerank | Operation::Score | Operation::Classify | Operation::Pooling)
+    }
+
     /// Whether requests of this operation may share an upstream call. Generating ones never may: a continuous-batching engine
     /// does it better (reference: batching, chat).
     #[must_use]

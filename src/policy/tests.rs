@@ -67,8 +67,18 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             max_response_bytes: 64 << 20,
             forward_authorization: false,
             concurrency: None,
+            resilience: crate::config::Resilience::default(),
         }],
-        models: models.iter().map(|name| Model { name: (*name).to_owned(), upstream: UpstreamId(0), batching: batching.clone() }).collect(),
+        models: models
+            .iter()
+            .map(|name| Model {
+                name: (*name).to_owned(),
+                upstream: UpstreamId(0),
+                batching: batching.clone(),
+                resilience: crate::config::ModelResilience::default(),
+            })
+            .collect(),
         routes: Vec::new(),
+        canned: Vec::new(),
     }
 }

@@ -117,6 +117,12 @@ impl RequestBody {
         Ok(whole)
     }
 
+    /// A second copy of so many bytes is kept: it counts as the first does.
+    pub(super) fn hold_copy(&mut self, shard: &Shard, len: usize) -> Result<(), Error> {
+        let max_held = shard.current.borrow().config.server.max_held_bytes;
+        self.held.grow(self.held.bytes + len as u64, max_held)
+    }
+
     /// Makes sure that there are bytes to look at, telling the client to go on if it waits for that.
     pub(super) async fn fill(&mut self, shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
         let quiet = shard.current.borrow().config.server.body_timeout;

@@ -11,6 +11,7 @@ use super::answer;
 use super::connection::{Connection, client_gone};
 use super::error::Error;
 use super::exchange::{Answered, Request, nanos};
+use super::fallback::judge_merged;
 use super::forward::Rendered;
 use super::respond::push_request_id;
 use super::snapshot::Snapshot;
@@ -58,7 +59,10 @@ pub(super) async fn coalesce(
     request.phase = Phase::Relay;
     match answer.outcome {
         Outcome::Failed(failure) => Err(Error::Batch(failure)),
-        Outcome::Done { status, ref fields, .. } => {
+        Outcome::Done { status, ref fields, ref body } => {
+            if status >= 400 {
+                judge_merged(request, status, body)?;
+            }
             let mut lines = shard.rt.take_vec();
             lines.extend_from_slice(fields);
             deliver(shard, snapshot, connection, request, answer, status, lines).await

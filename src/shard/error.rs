@@ -46,6 +46,14 @@ pub enum Error {
     UpstreamBroken,
     /// Nothing came in time.
     UpstreamTimeout,
+    /// It answered 5xx (or 429), and its answer was let go because something else was to be tried.
+    UpstreamFailed,
+    /// Every endpoint asked not to be called for a while.
+    UpstreamPaused {
+        retry_after: Duration,
+    },
+    /// The prompt is too long for the model, and its answer was let go because another was to be tried.
+    ContextLength,
     /// Not HTTP that may be passed on.
     UpstreamAnswer(&'static str),
     /// What the lane's home said.
@@ -81,11 +89,16 @@ impl Error {
             | Error::NoRoute
             | Error::MethodNotAllowed
             | Error::UpgradeRefused
+            | Error::ContextLength
             | Error::Refused { reason: ShedReason::TenantShare, .. }
             | Error::ClientGone => Fault::Client,
-            Error::UpstreamUnreachable | Error::UpstreamBroken | Error::UpstreamTimeout | Error::UpstreamAnswer(_) | Error::Cut => {
-                Fault::Upstream
-            }
+            Error::UpstreamUnreachable
+            | Error::UpstreamBroken
+            | Error::UpstreamTimeout
+            | Error::UpstreamFailed
+            | Error::UpstreamPaused { .. }
+            | Error::UpstreamAnswer(_)
+            | Error::Cut => Fault::Upstream,
             Error::Batch(Failure::QueueFull { .. } | Failure::PredictedLate { .. }) | Error::Shed(_) | Error::Refused { .. } => {
                 Fault::Gateway
             }
@@ -97,7 +110,7 @@ impl Error {
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         match self {
-            Error::Refused { retry_after, .. } => Some(*retry_after),
+            Error::Refused { retry_after, .. } | Error::UpstreamPaused { retry_after } => Some(*retry_after),
             Error::Batch(
                 Failure::QueueFull { retry_after } | Failure::PredictedLate { retry_after } | Failure::Overloaded { retry_after },
             ) => Some(*retry_after),
@@ -126,6 +139,9 @@ impl Error {
             Error::UpstreamUnreachable => "upstream_unreachable",
             Error::UpstreamBroken => "upstream_broken",
             Error::UpstreamTimeout => "upstream_timeout",
+            Error::UpstreamFailed => "upstream_failed",
+            Error::UpstreamPaused { .. } => "upstream_paused",
+            Error::ContextLength => "context_length_exceeded",
             Error::UpstreamAnswer(reason) => reason,
             Error::Batch(failure) => failure.reason(),
             Error::Shed(reason) | Error::Refused { reason, .. } => reason.as_str(),

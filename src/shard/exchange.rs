@@ -8,12 +8,14 @@ use super::body::RequestBody;
 use super::coalesce::coalesce;
 use super::connection::Connection;
 use super::error::Error;
-use super::forward::forward;
+use super::fallback::{self, Spare};
+use super::forward::admitted;
 use super::gate::Permit;
 use super::respond::{Framed, write_error};
 use super::route::{Plan, decode, route};
 use super::snapshot::Snapshot;
 use super::{Shard, admit, answer};
+use crate::config::ModelId;
 use crate::http::{Method, Version};
 use crate::llm::Dialect;
 use crate::metrics::{Phase, Target};
@@ -49,6 +51,12 @@ pub(super) struct Request {
     pub(super) claim: Claim,
     /// Its place at an upstream with a limit.
     pub(super) permit: Option<Box<Permit>>,
+    /// The same request may be made twice without harm, though it is a POST.
+    pub(super) repeatable: bool,
+    /// A slow call for this model is doubled.
+    pub(super) hedged: Option<ModelId>,
+    /// For its fallbacks, when its model has some.
+    pub(super) spare: Option<Box<Spare>>,
     /// For the metrics: where it is.
     pub(super) phase: Phase,
     pub(super) began: Instant,
@@ -122,15 +130,15 @@ async fn answered(
     request.phase = Phase::Decode;
     let plan = decode(shard, snapshot, connection, request, routed).await?;
     request.phase = Phase::Dispatch;
-    match plan {
-        Plan::Own(own) => answer::own(shard, connection, request, own).await,
-        Plan::Forward(plan) => {
-            admit::admit(shard, snapshot, connection, request, &plan).await?;
-            let answered = forward(shard, snapshot, connection, request, plan).await;
-            request.permit = None;
-            answered
-        }
+    let result = match plan {
+        Plan::Own(own) => return answer::own(shard, connection, request, own).await,
+        Plan::Forward(plan) => admitted(shard, snapshot, connection, request, plan).await,
         Plan::Coalesce(plan) => coalesce(shard, snapshot, connection, request, plan).await,
+    };
+    match result {
+        // Rare, and as large as a whole forward: not a part of every connection's state.
+        Err(error) if request.spare.is_some() => Box::pin(fallback::go_on(shard, snapshot, connection, request, error)).await,
+        result => result,
     }
 }
 
@@ -180,6 +188,9 @@ impl Request {
             target: Target::None,
             claim: Claim::default(),
             permit: None,
+            repeatable: false,
+            hedged: None,
+            spare: None,
             phase: Phase::Read,
             began: shard.rt.now(),
         }

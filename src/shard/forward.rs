@@ -9,14 +9,16 @@ use super::body::RequestBody;
 use super::connection::{Connection, client_gone};
 use super::error::Error;
 use super::exchange::{Answered, Request, nanos};
+use super::hedge::call_hedged;
 use super::relay::{Outgoing, relay, take_body};
+use super::retry::{Judged, Tries, judge};
 use super::snapshot::Snapshot;
-use super::upstream::{CallError, Channel, InFlight};
+use super::upstream::{CallError, Channel, InFlight, outcome_of};
 use super::{Shard, admit};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::policy::{Attempt, Failure, Retry, decide};
+use crate::policy::Failure;
 use crate::runtime::{Either, Socket, race};
 use crate::sys::{Instant, Parts};
 
@@ -50,7 +52,7 @@ pub(super) struct ForwardPlan {
 }
 
 /// Why a try ended without an answer to relay.
-enum Stop {
+pub(super) enum Stop {
     Upstream(CallError),
     Exchange(Error),
 }
@@ -67,7 +69,21 @@ impl ForwardPlan {
     }
 }
 
-pub(super) async fn forward(
+/// As [`forward`], once the request has its place at an upstream with a limit; the place is given back at the end.
+pub(super) async fn admitted(
+    shard: &Rc<Shard>,
+    snapshot: &Rc<Snapshot>,
+    connection: &mut Connection,
+    request: &mut Request,
+    plan: ForwardPlan,
+) -> Result<Answered, Error> {
+    admit::admit(shard, snapshot, connection, request, &plan).await?;
+    let answered = forward(shard, snapshot, connection, request, plan).await;
+    request.permit = None;
+    answered
+}
+
+async fn forward(
     shard: &Rc<Shard>,
     snapshot: &Rc<Snapshot>,
     connection: &mut Connection,
@@ -75,20 +91,44 @@ pub(super) async fn forward(
     plan: ForwardPlan,
 ) -> Result<Answered, Error> {
     request.phase = Phase::Call;
-    let by = shard.rt.now() + snapshot.config.upstream(plan.upstream).total_timeout;
-    let mut attempt = Attempt { calls: 0, resent: false, answer_begun: false, body_held: true, idempotent: request.method.is_idempotent() };
-    let mut fresh = None;
-    let mut avoid = None;
+    let config = snapshot.config.upstream(plan.upstream);
+    let by = shard.rt.now() + config.total_timeout;
+    let mut tries = Tries::begin(snapshot, request, plan.upstream);
     loop {
-        let picked = fresh.or_else(|| snapshot.upstream(plan.upstream).pick(avoid, shard.rt.now()));
-        let endpoint = picked.ok_or(Error::UpstreamUnreachable)?;
-        let call = InFlight::begin(snapshot, plan.upstream, endpoint);
-        attempt.calls += 1;
-        match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
-            Ok(channel) => {
-                admit::answered(shard, request, channel.incoming.head.status);
-                shard.rt.keep_vec(plan.rendered.bytes);
-                return relay(shard, snapshot, connection, request, channel, call, by).await;
+        let endpoint = tries.pick(shard, snapshot, request)?;
+        let mut call = InFlight::begin(snapshot, plan.upstream, endpoint, shard.rt.now());
+        tries.attempt.calls += 1;
+        let tried = match request.hedged {
+            // Two calls at once are rare and large: not a part of every connection's state.
+            Some(model) if tries.fresh.is_none() => {
+                Box::pin(call_hedged(shard, snapshot, connection, request, &plan, &mut call, model, by)).await
+            }
+            _ => call_once(shard, snapshot, connection, request, &plan, &call, tries.fresh.is_some(), by).await,
+        };
+        let endpoint = call.endpoint;
+        let failed = match tried {
+            Ok(mut channel) => {
+                let status = channel.incoming.head.status;
+                admit::answered(shard, request, status);
+                let judged = match status {
+                    0..400 => Ok(Judged::Relay),
+                    _ => judge(shard, snapshot, connection, request, &mut channel, &call, tries.attempt, by).await,
+                };
+                match judged {
+                    Ok(Judged::Relay) => {
+                        shard.rt.keep_vec(plan.rendered.bytes);
+                        return relay(shard, snapshot, connection, request, channel, call, by).await;
+                    }
+                    Ok(Judged::Again(failure, asked)) => {
+                        call.finish(shard, outcome_of(status));
+                        (failure, asked)
+                    }
+                    Err(error) => {
+                        let gone = matches!(error, Error::ClientGone);
+                        call.finish(shard, if gone { UpstreamOutcome::Cancelled } else { outcome_of(status) });
+                        return Err(error);
+                    }
+                }
             }
             Err(Stop::Exchange(error)) => {
                 call.finish(shard, UpstreamOutcome::Cancelled);
@@ -97,15 +137,14 @@ pub(super) async fn forward(
             Err(Stop::Upstream(error)) => {
                 call.finish(shard, error.outcome);
                 admit::failed(shard, request, error.failure == Failure::Timeout);
-                attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
-                match decide(error.failure, attempt) {
-                    Retry::No => return Err(error.error()),
-                    Retry::OtherEndpoint => (avoid, fresh) = (Some(endpoint), None),
-                    Retry::FreshConnection => (attempt.resent, fresh) = (true, Some(endpoint)),
+                tries.attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
+                if !tries.go_on_after(shard, snapshot, endpoint, &error)? {
+                    continue;
                 }
-                snapshot.metrics.upstream_retry(plan.upstream);
+                (error.failure, None)
             }
-        }
+        };
+        tries.rest(shard, snapshot, connection, endpoint, failed, by).await?;
     }
 }
 
@@ -151,13 +190,16 @@ async fn call_once(
             Either::Second(()) => return Err(Stop::Exchange(Error::ClientGone)),
         }
     };
+    if headed.is_ok() {
+        call.answered(shard.rt.now(), channel.incoming.head.status);
+    }
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
     headed.map_err(Stop::Upstream)?;
     Ok(channel)
 }
 
 /// The head, and the body as far as it is here.
-fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
+pub(super) fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
     let mut out = shard.rt.take_vec();
     let (line, rest) = rendered.bytes.split_at(rendered.host_at);
     out.reserve(rendered.bytes.len() + authority.len());

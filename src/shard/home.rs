@@ -2,7 +2,6 @@
 //! shards where clients wait. What to call and when, and who gets what, is `batch::Home`'s decision.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -156,7 +155,7 @@ async fn run_call(shard: &Shard, snapshot: &Rc<Snapshot>, call: Call) -> CallOut
     let endpoint = snapshot.upstream(upstream).usable(call.endpoint, shard.rt.now());
     let mut fresh = false;
     loop {
-        let in_flight = InFlight::begin(snapshot, upstream, endpoint);
+        let in_flight = InFlight::begin(snapshot, upstream, endpoint, shard.rt.now());
         match one_call(shard, snapshot, &call, &in_flight, fresh, by).await {
             Ok((channel, outcome)) => {
                 in_flight.finish(shard, outcome_of(channel.incoming.head.status));
@@ -181,7 +180,9 @@ fn failed(error: CallError) -> CallOutcome {
         Failure::Connect => CallOutcome::NotSent,
         Failure::Timeout => CallOutcome::TimedOut,
         Failure::BadAnswer if error.reason == TOO_LARGE => CallOutcome::TooLarge,
-        Failure::StaleConnection | Failure::Transport | Failure::BadAnswer => CallOutcome::Broken,
+        Failure::StaleConnection | Failure::Transport | Failure::BadAnswer | Failure::RateLimited | Failure::ServerError => {
+            CallOutcome::Broken
+        }
     }
 }
 
@@ -199,12 +200,13 @@ async fn one_call(
     channel.start_send(message(shard, &call.body, authority));
     let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
     channel.incoming.read_head(&shard.rt, &channel.socket, Method::Post, first_byte_by).await?;
+    in_flight.answered(shard.rt.now(), channel.incoming.head.status);
+    let retry_after = in_flight.heed(shard, snapshot, &channel.incoming.head, channel.incoming.input.bytes());
     let merged = matches!(call.body, CallBody::Merged { .. });
     let head = &mut channel.incoming.head;
     // The client's own id is written by its own shard; a merged answer's fields were meant for nobody in particular.
     head.fields.retain(|field| goes_to_members(field, merged));
     let bytes = channel.incoming.input.bytes();
-    let retry_after = head.field(Known::RetryAfter).and_then(|value| seconds(value.of(bytes)));
     let mut fields = Vec::with_capacity(128);
     write_end_to_end_fields(&mut fields, &head.fields, bytes);
     let status = head.status;
@@ -282,11 +284,6 @@ async fn read_body(shard: &Shard, channel: &mut Channel, limit: u64, by: Instant
             decoder.handle_eof().map_err(|_| CallError::new(Failure::Transport, UpstreamOutcome::Transport))?;
         }
     }
-}
-
-/// Retry-After in seconds (RFC 9110 10.2.3); its date form is not waited for exactly: the backoff's own time serves.
-fn seconds(value: &[u8]) -> Option<Duration> {
-    std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn label(operation: batch::Operation) -> Operation {

@@ -10,13 +10,17 @@ mod coalesce;
 mod connection;
 mod error;
 mod exchange;
+mod fallback;
 mod forward;
 mod gate;
+mod health;
+mod hedge;
 mod home;
 mod input;
 mod read;
 mod relay;
 mod respond;
+mod retry;
 mod route;
 mod snapshot;
 #[cfg(test)]
@@ -38,6 +42,7 @@ use crate::runtime::{Detached, Listener, Rt, TaskId};
 use crate::sys::Instant;
 
 pub use error::{Error, Fault};
+pub use health::{Probed, why_opened};
 pub use snapshot::ShardSnapshot;
 
 use snapshot::Snapshot;
@@ -57,6 +62,8 @@ pub enum Message {
     Room,
     /// The next configuration, from control. Exchanges that have begun end under the one they began with.
     Snapshot(Box<ShardSnapshot>),
+    /// What the probes say, from control.
+    Probed(Box<Probed>),
     /// Finish what is begun, begin nothing.
     Drain,
 }

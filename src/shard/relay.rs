@@ -109,7 +109,7 @@ pub(super) async fn relay(
     let began = shard.rt.now();
     let status = channel.incoming.head.status;
     let (endpoint, upstream) = (call.endpoint, call.upstream());
-    match pass_on(shard, connection, request, &mut channel, by).await {
+    match pass_on(shard, snapshot, connection, request, &mut channel, by).await {
         Ok(()) => call.finish(shard, outcome_of(status)),
         Err(error) => {
             let outcome = if matches!(error, Error::ClientGone) { UpstreamOutcome::Cancelled } else { UpstreamOutcome::Transport };
@@ -124,6 +124,7 @@ pub(super) async fn relay(
 
 async fn pass_on(
     shard: &Shard,
+    snapshot: &Snapshot,
     connection: &mut Connection,
     request: &mut Request,
     channel: &mut Channel,
@@ -133,8 +134,10 @@ async fn pass_on(
     let incoming = &mut channel.incoming;
     let framing = framing_for_client(incoming.head.framing, request.version);
     request.keep_alive &= framing != Framing::UntilClose && !shard.draining.get() && request.body.is_short();
-    let edit =
-        ResponseEdit { framing, close: !request.keep_alive, client_version: request.version, extra: &[("x-request-id", &request.id)] };
+    let extra =
+        [("x-request-id", request.id.as_slice()), ("x-headrace-fallback", request.served_by(snapshot).unwrap_or_default().as_bytes())];
+    let extra = if extra[1].1.is_empty() { &extra[..1] } else { &extra[..] };
+    let edit = ResponseEdit { framing, close: !request.keep_alive, client_version: request.version, extra };
     let mut out = Outgoing::new(rt.take_vec());
     write_response_head(&mut out.vec, &incoming.head, incoming.input.bytes(), &edit);
     let mut decoder = BodyDecoder::for_response(incoming.head.framing);

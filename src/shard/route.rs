@@ -9,6 +9,7 @@ use super::coalesce::CoalescePlan;
 use super::connection::Connection;
 use super::error::Error;
 use super::exchange::Request;
+use super::fallback::Spare;
 use super::forward::{ForwardBody, ForwardPlan, Rendered};
 use super::snapshot::Snapshot;
 use crate::config::{BatchingMode, ModelId, UpstreamId};
@@ -106,6 +107,7 @@ async fn model_call(
         && (encoded || !may_coalesce(snapshot, only, operation))
     {
         request.target = Target::Model(only);
+        request.repeatable = repeatable(snapshot, only, operation);
         let upstream = snapshot.config.model(only).upstream;
         return Ok(Plan::Forward(streamed(shard, snapshot, connection, request, upstream)));
     }
@@ -121,14 +123,21 @@ async fn model_call(
     let held = Head::save(shard, connection);
     let body = request.body.read_whole(shard, connection, limit).await?;
     let embeddings = if operation.coalescible() && snapshot.coalesces { Some(scan_embeddings(&body).map_err(Error::Json)?) } else { None };
-    let named = match &embeddings {
-        Some(embeddings) => embeddings.model,
-        None => scan_model(&body).map_err(Error::Json)?.model,
+    let (named, streams) = match &embeddings {
+        Some(embeddings) => (embeddings.model, false),
+        None => scan_model(&body).map(|scanned| (scanned.model, scanned.stream)).map_err(Error::Json)?,
     };
-    let name = named.ok_or(Error::ModelMissing)?.decode(&body);
+    let named = named.ok_or(Error::ModelMissing)?;
+    let name = named.decode(&body);
     let model = snapshot.router.resolve_model(name.as_bytes()).ok_or(Error::ModelUnknown)?;
     drop(name);
     request.target = Target::Model(model);
+    request.repeatable = repeatable(snapshot, model, operation);
+    request.hedged = (request.repeatable && !streams && snapshot.config.model(model).resilience.hedge.is_some()).then_some(model);
+    request.spare = Spare::keep(snapshot, model, &held.bytes, &body, named);
+    if request.spare.is_some() {
+        request.body.hold_copy(shard, body.len())?;
+    }
     let upstream = snapshot.config.model(model).upstream;
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
     // A body may end long after a reload, when the lane's home has let go of the configuration it began under.
@@ -144,6 +153,11 @@ async fn model_call(
         }
         _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body))),
     }
+}
+
+/// Calls that generate nothing do no harm when they are made twice; of the others the operator may say so.
+fn repeatable(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool {
+    operation.is_repeatable() || snapshot.config.model(model).resilience.idempotent
 }
 
 fn may_coalesce(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool {
@@ -201,7 +215,7 @@ impl Head {
     }
 }
 
-fn rendered(
+pub(super) fn rendered(
     shard: &Shard,
     snapshot: &Snapshot,
     connection: &Connection,

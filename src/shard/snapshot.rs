@@ -1,13 +1,14 @@
 //! One configuration as a shard sees it: the shared, immutable part, and beside it what this shard keeps for it (pools, health,
 //! counters). Replaced whole; an exchange keeps the one it began with.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::batch::LaneRules;
 use crate::config::{BatchingMode, Config, ModelId, UpstreamId};
 use crate::mesh::{ShardId, Shared, Shares};
 use crate::metrics::ShardMetrics;
-use crate::policy::Router;
+use crate::policy::{Hedger, Router};
 
 use super::admit;
 use super::gate::Gate;
@@ -38,6 +39,8 @@ pub(super) struct Snapshot {
     pub(super) upstreams: Vec<Upstream>,
     /// By [`UpstreamId`]; empty when no upstream has a limit.
     gates: Box<[Option<Rc<Gate>>]>,
+    /// By [`ModelId`]; none for models that are not hedged.
+    pub(super) hedgers: Vec<RefCell<Option<Hedger>>>,
     /// Every model goes to one upstream, so a body that is not coalesced need not be read for its model.
     pub(super) only_model: Option<ModelId>,
     /// Some model's requests are merged: only then must a body be cut into items.
@@ -50,11 +53,13 @@ impl Snapshot {
         let gates = admit::gates(&config, &shares, shard);
         let upstreams = config.upstreams.iter().map(Upstream::new).collect();
         let only_model = match config.models.as_slice() {
-            [only] if only.name == "*" => Some(ModelId(0)),
+            // A fallback needs the body, to send it again under another name; so does a hedge, to see whether it asks for a stream.
+            [only] if only.name == "*" && only.resilience.fallback.is_empty() && only.resilience.hedge.is_none() => Some(ModelId(0)),
             _ => None,
         };
         let coalesces = config.models.iter().any(|model| model.batching.mode != BatchingMode::Off);
-        Snapshot { generation, config, router, metrics, upstreams, gates, only_model, coalesces }
+        let hedgers = config.models.iter().map(|model| RefCell::new(model.resilience.hedge.map(Hedger::new))).collect();
+        Snapshot { generation, config, router, metrics, upstreams, gates, hedgers, only_model, coalesces }
     }
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {

@@ -59,6 +59,7 @@ impl Shard {
                 Some(Message::Connection(detached)) => self.take_connection(detached),
                 Some(Message::Room) => self.take_room(),
                 Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made, self.id)),
+                Some(Message::Probed(probed)) => self.take_probed(&probed),
                 Some(Message::Drain) => self.drain(),
                 None => return,
             }
@@ -72,7 +73,7 @@ impl Shard {
             match message {
                 Message::Answer(answer) => return self.take_answer(*answer),
                 Message::Cancel(ticket) => return self.take_cancel(ticket),
-                Message::Job(_) | Message::Connection(_) | Message::Room | Message::Snapshot(_) | Message::Drain => {}
+                Message::Job(_) | Message::Connection(_) | Message::Room | Message::Snapshot(_) | Message::Probed(_) | Message::Drain => {}
             }
         }
         let mut outbox = self.outbox.borrow_mut();
@@ -94,6 +95,7 @@ impl Shard {
     }
 
     fn take_snapshot(&self, snapshot: Snapshot) {
+        snapshot.inherit(&self.current.borrow());
         let former = self.current.replace(Rc::new(snapshot));
         for upstream in &former.upstreams {
             upstream.clear();

@@ -1,18 +1,19 @@
 //! Connections to one upstream's endpoints: pools of idle ones, the choice of an endpoint, its passive health, and the reading of
 //! an answer's head. What is sent and what becomes of the answer is the dispatcher's matter (`forward`, `home`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
+use super::health::end_of;
 use super::input::Input;
 use super::snapshot::Snapshot;
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
 use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
-use crate::policy::{Balancer, Failure, Health};
+use crate::policy::{Balancer, BreakerState, Budget, CallEnd, Ended, Failure, Health, View};
 use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::net::Address;
 use crate::sys::{Instant, Parts};
@@ -21,7 +22,8 @@ use crate::sys::{Instant, Parts};
 pub(super) struct Upstream {
     addresses: Vec<Option<Address>>,
     balancer: RefCell<Balancer>,
-    health: RefCell<Health>,
+    pub(super) health: RefCell<Health>,
+    pub(super) budget: RefCell<Budget>,
     /// By endpoint; the last used stands last, the oldest first.
     pools: RefCell<Vec<VecDeque<Idle>>>,
     idle_timeout: Duration,
@@ -70,6 +72,7 @@ impl CallError {
             Failure::Connect => super::Error::UpstreamUnreachable,
             Failure::StaleConnection | Failure::Transport => super::Error::UpstreamBroken,
             Failure::Timeout => super::Error::UpstreamTimeout,
+            Failure::RateLimited | Failure::ServerError => super::Error::UpstreamFailed,
             Failure::BadAnswer => super::Error::UpstreamAnswer(self.reason),
         }
     }
@@ -80,6 +83,11 @@ pub(super) struct InFlight {
     snapshot: Rc<Snapshot>,
     upstream: UpstreamId,
     pub(super) endpoint: u32,
+    began: Instant,
+    /// Until the answer's head was here.
+    latency: Cell<Option<Duration>>,
+    /// The breaker has been told that it went well.
+    judged: Cell<bool>,
     /// Its end was counted. One that is dropped before was given up: its task was ended from outside.
     finished: bool,
 }
@@ -90,7 +98,8 @@ impl Upstream {
         Upstream {
             addresses: config.endpoints.iter().map(|endpoint| address_of(&endpoint.addr)).collect(),
             balancer: RefCell::new(Balancer::new(config.balance, config.endpoints.iter().map(|endpoint| endpoint.weight))),
-            health: RefCell::new(Health::new(count)),
+            health: RefCell::new(Health::new(&config.resilience, count, config.name.len() as u64)),
+            budget: RefCell::new(Budget::new(config.resilience.retry.budget)),
             pools: RefCell::new(config.endpoints.iter().map(|_| VecDeque::new()).collect()),
             idle_timeout: config.pool_idle_timeout,
             max_idle: config.pool_max_idle as usize,
@@ -100,12 +109,36 @@ impl Upstream {
     /// The endpoint for the next call.
     pub(super) fn pick(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
         let health = self.health.borrow();
-        self.balancer.borrow_mut().pick(avoid, |endpoint| health.is_usable(endpoint, now))
+        self.pick_in(avoid, health.view(now))
+    }
+
+    /// As [`Upstream::pick`], but what is out stays out, though nothing else is left: there is a fallback.
+    pub(super) fn pick_strictly(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
+        let health = self.health.borrow();
+        self.pick_in(avoid, health.view(now).strict())
+    }
+
+    fn pick_in(&self, avoid: Option<u32>, view: View<'_>) -> Option<u32> {
+        let mut balancer = self.balancer.borrow_mut();
+        let picked = balancer.pick(avoid, |endpoint| view.is_usable(endpoint));
+        if view.is_calm() || picked.is_some_and(|picked| Some(picked) != avoid) {
+            return picked;
+        }
+        // One that is still starting is better than none, or than the one that just failed.
+        balancer.pick(avoid, |endpoint| view.whole().is_usable(endpoint))
+    }
+
+    /// Whether a call could go to another endpoint than `endpoint` now.
+    pub(super) fn has_other(&self, endpoint: u32, now: Instant) -> bool {
+        let health = self.health.borrow();
+        let view = health.view(now).whole();
+        (0..).zip(&self.addresses).any(|(other, _)| other != endpoint && view.is_usable(other))
     }
 
     /// `wanted`, unless it is known to be down and another is not.
     pub(super) fn usable(&self, wanted: u32, now: Instant) -> u32 {
-        if self.health.borrow().is_usable(wanted, now) { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
+        let usable = self.health.borrow().view(now).is_usable(wanted);
+        if usable { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
     }
 
     /// An idle connection that is still good; those that are not are closed on the way.
@@ -137,6 +170,7 @@ impl Upstream {
 
     /// Closes connections that were idle too long or that the server closed.
     pub(super) fn prune(&self, now: Instant) {
+        self.budget.borrow_mut().handle_time(now);
         for pool in self.pools.borrow_mut().iter_mut() {
             pool.retain(|idle| now.since(idle.since) < self.idle_timeout && !idle.socket.is_stale());
         }
@@ -156,10 +190,43 @@ fn address_of(addr: &EndpointAddr) -> Option<Address> {
 }
 
 impl InFlight {
-    pub(super) fn begin(snapshot: &Rc<Snapshot>, upstream: UpstreamId, endpoint: u32) -> InFlight {
-        snapshot.upstream(upstream).balancer.borrow_mut().begin(endpoint);
+    pub(super) fn begin(snapshot: &Rc<Snapshot>, upstream: UpstreamId, endpoint: u32, now: Instant) -> InFlight {
+        let of = snapshot.upstream(upstream);
+        of.balancer.borrow_mut().begin(endpoint);
+        let change = of.health.borrow_mut().handle_begin(endpoint, now);
+        if let Some(change) = change {
+            of.changed(snapshot, upstream, endpoint, change);
+        }
         snapshot.metrics.upstream_call_begun();
-        InFlight { snapshot: Rc::clone(snapshot), upstream, endpoint, finished: false }
+        InFlight {
+            snapshot: Rc::clone(snapshot),
+            upstream,
+            endpoint,
+            began: now,
+            latency: Cell::new(None),
+            judged: Cell::new(false),
+            finished: false,
+        }
+    }
+
+    /// The answer's head is here. A trial call has then shown what was asked of it: a long answer does not keep its place.
+    pub(super) fn answered(&self, now: Instant, status: u16) {
+        let latency = Some(now.since(self.began));
+        self.latency.set(latency);
+        let upstream = self.snapshot.upstream(self.upstream);
+        let on_trial = upstream.health.borrow().state(self.endpoint) != BreakerState::Closed;
+        if on_trial && status < 500 {
+            self.judged.set(true);
+            self.judge(Ended { end: CallEnd::Good, began: self.began, latency, jitter: 0 }, now);
+        }
+    }
+
+    fn judge(&self, ended: Ended, now: Instant) {
+        let upstream = self.snapshot.upstream(self.upstream);
+        let change = upstream.health.borrow_mut().handle_end(self.endpoint, ended, now);
+        if let Some(change) = change {
+            upstream.changed(&self.snapshot, self.upstream, self.endpoint, change);
+        }
     }
 
     pub(super) fn upstream(&self) -> UpstreamId {
@@ -170,21 +237,12 @@ impl InFlight {
     pub(super) fn finish(mut self, shard: &Shard, outcome: UpstreamOutcome) {
         self.finished = true;
         self.snapshot.metrics.upstream(self.upstream, self.endpoint, outcome);
-        let upstream = self.snapshot.upstream(self.upstream);
-        let mut health = upstream.health.borrow_mut();
-        let changed = match outcome {
-            UpstreamOutcome::ConnectFailed | UpstreamOutcome::ConnectTimeout | UpstreamOutcome::Transport | UpstreamOutcome::BadAnswer => {
-                health.handle_failure(self.endpoint, shard.rt.now(), shard.random())
-            }
-            UpstreamOutcome::Ok | UpstreamOutcome::ClientError | UpstreamOutcome::RateLimited | UpstreamOutcome::ServerError => {
-                health.handle_success(self.endpoint)
-            }
-            // Slow is not broken, stale is normal, cancelled says nothing.
-            _ => false,
-        };
-        if changed {
-            let until = health.unhealthy_until(self.endpoint);
-            self.snapshot.metrics.endpoint_unhealthy_until(self.upstream, self.endpoint, until);
+        let rules = &self.snapshot.config.upstream(self.upstream).resilience.breaker;
+        let end = end_of(outcome, rules);
+        let jitter = if end.is_good() { 0 } else { shard.random() };
+        // One that was judged by its head can only make it worse.
+        if !self.judged.get() || matches!(end, CallEnd::Failed | CallEnd::Erred) {
+            self.judge(Ended { end, began: self.began, latency: self.latency.get(), jitter }, shard.rt.now());
         }
     }
 }
@@ -193,6 +251,10 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.finished {
             self.snapshot.metrics.upstream(self.upstream, self.endpoint, UpstreamOutcome::Cancelled);
+            // It changes nothing but gives back a trial's place.
+            if !self.judged.get() {
+                self.judge(Ended { end: CallEnd::Unknown, began: self.began, latency: None, jitter: 0 }, self.began);
+            }
         }
         self.snapshot.upstream(self.upstream).balancer.borrow_mut().end(self.endpoint);
         self.snapshot.metrics.upstream_call_ended();

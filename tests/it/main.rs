@@ -28,6 +28,7 @@ mod admission;
 mod balance;
 mod coalesce;
 mod drain;
+mod endpoints;
 mod forward;
 mod hostile;
 mod leave;

@@ -4,6 +4,7 @@
 mod address;
 mod admission;
 mod models;
+mod resilience;
 mod server;
 mod upstreams;
 
@@ -81,16 +82,17 @@ impl Checker {
         let server = self.server(raw.server.as_ref());
         let admin = self.admin(raw.admin.as_ref(), &server, raw.server.as_ref());
         let upstreams = self.upstreams(raw.upstreams.as_deref().unwrap_or_default());
-        let models = self.models(raw.models.as_deref().unwrap_or_default(), &upstreams);
+        let mut models = self.models(raw.models.as_deref().unwrap_or_default(), &upstreams);
         self.learned_limits_fit(raw.upstreams.as_deref().unwrap_or_default(), raw.models.as_deref().unwrap_or_default(), &models);
         let admission = self.admission(raw.admission.as_ref());
         let routes = self.routes(raw.routes.as_deref().unwrap_or_default(), &upstreams);
+        let canned = self.fallbacks(raw.canned.as_deref().unwrap_or_default(), raw.models.as_deref().unwrap_or_default(), &mut models);
         let written = raw.models.as_ref().is_some_and(|list| !list.is_empty()) || raw.routes.as_ref().is_some_and(|list| !list.is_empty());
         if !written && !self.cut.has(self.root_start, "models") && !self.cut.has(self.root_start, "routes") {
             let help = "add an upstream and a model that uses it:\n[[upstreams]]\nname = \"gpu0\"\nendpoints = [\"http://127.0.0.1:8000\"]\n\n[[models]]\nname = \"*\"\nupstream = \"gpu0\"";
             self.mistakes.add(&(0..0), "there is no model and no route, so every request would be refused", "", help);
         }
-        Config { server, admin, admission, upstreams, models, routes }
+        Config { server, admin, admission, upstreams, models, routes, canned }
     }
 
     /// A key that must be there. `table` is where its table begins.

@@ -43,6 +43,7 @@ impl Checker {
             name: name.map(|name| name.value.clone()).unwrap_or_default(),
             upstream,
             batching: self.batching(raw.batching.as_ref(), total_timeout),
+            resilience: self.model_resilience(raw),
         }
     }
 

@@ -90,6 +90,7 @@ impl Checker {
             ),
             forward_authorization: raw.forward_authorization.as_ref().map_or(defaults::FORWARD_AUTHORIZATION, |found| found.value),
             concurrency: self.concurrency(raw.concurrency.as_ref()),
+            resilience: self.resilience(raw),
         };
         self.timeouts_nest(raw, &upstream);
         upstream

@@ -17,8 +17,14 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("[[upstreams]]", "/properties/upstreams/items", "upstreams"),
     ("upstreams.endpoints", "/properties/upstreams/items/properties/endpoints/items/anyOf/1", "upstreams.endpoints"),
     ("upstreams.concurrency", "/properties/upstreams/items/properties/concurrency", "upstreams.concurrency"),
+    ("upstreams.health", "/properties/upstreams/items/properties/health", "upstreams.health"),
+    ("upstreams.breaker", "/properties/upstreams/items/properties/breaker", "upstreams.breaker"),
+    ("upstreams.slow_start", "/properties/upstreams/items/properties/slow_start", "upstreams.slow_start"),
+    ("upstreams.retry", "/properties/upstreams/items/properties/retry", "upstreams.retry"),
     ("[[models]]", "/properties/models/items", "models"),
     ("models.batching", "/properties/models/items/properties/batching", "models.batching"),
+    ("models.hedge", "/properties/models/items/properties/hedge", "models.hedge"),
+    ("[[canned]]", "/properties/canned/items", "canned"),
     ("[[routes]]", "/properties/routes/items", "routes"),
 ];
 

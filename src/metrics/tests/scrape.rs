@@ -7,7 +7,8 @@ use super::checker::{Samples, check};
 use crate::config::{Config, ModelId, Route, RouteId, UpstreamId};
 use crate::mesh::ShardId;
 use crate::metrics::{
-    BatchReason, Metric, Phase, Registry, RingStats, ShardMetrics, ShedReason, Target, TooManySnapshots, UpstreamOutcome,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Metric, Phase, Registry, RingStats, ShardMetrics, ShedReason, Target,
+    TooManySnapshots, UpstreamOutcome,
 };
 use crate::policy::Operation;
 use crate::policy::tests::sample_config;
@@ -62,6 +63,11 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.ring_stats(&RingStats { turns: 10, enters: 9, enobufs: 8, cq_overflows: 7, stale_completions: 6, task_panics: 5 });
     metrics.doorbells_rung(2);
     metrics.cross_shard_job();
+    metrics.breaker(UpstreamId(0), 1, BreakerTo::Open, 2);
+    metrics.endpoint_paused(UpstreamId(0), 1);
+    metrics.retry_refused(UpstreamId(0));
+    metrics.fallback(ModelId(0), FallbackReason::Timeout);
+    metrics.hedge(ModelId(0), HedgeResult::Won);
 }
 
 #[test]
@@ -88,6 +94,13 @@ fn every_method_counts_where_it_says() {
         ("headrace_admission_in_flight", "upstream=gpu0", 1.0),
         ("headrace_admission_waiting", "upstream=gpu0", 2.0),
         ("headrace_admission_wait_seconds_sum", "upstream=gpu0", 0.003),
+        ("headrace_breaker_transitions_total", "upstream=gpu0,endpoint=unix:/run/vllm.sock,to=open", 1.0),
+        ("headrace_breaker_state", "upstream=gpu0,endpoint=unix:/run/vllm.sock,state=open", 1.0),
+        ("headrace_breaker_state", "upstream=gpu0,endpoint=unix:/run/vllm.sock,state=closed", 1.0),
+        ("headrace_endpoint_pauses_total", "upstream=gpu0,endpoint=unix:/run/vllm.sock", 1.0),
+        ("headrace_retries_refused_total", "upstream=gpu0", 1.0),
+        ("headrace_fallbacks_total", "model=bge,reason=timeout", 1.0),
+        ("headrace_hedges_total", "model=bge,result=won", 1.0),
         ("headrace_upstream_requests_total", "upstream=gpu0,endpoint=unix:/run/vllm.sock,outcome=ok", 1.0),
         ("headrace_upstream_retries_total", "upstream=gpu0", 1.0),
         ("headrace_upstream_connections_opened_total", "upstream=gpu0,endpoint=10.0.0.1:8000", 1.0),

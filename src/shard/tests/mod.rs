@@ -5,4 +5,5 @@ mod balance;
 mod coalescing;
 mod forwarding;
 mod refusals;
+mod resilience;
 mod world;

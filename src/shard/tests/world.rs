@@ -43,7 +43,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// `config` is the configuration's text, in which `$UP` stands for the scripted upstream's address.
+    /// `config` is the configuration's text, in which `$UP` stands for the scripted upstream's address and `$TWIN` for the same by another name.
     pub(crate) fn new(config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
         World::with_neighbours(0, config, script)
     }
@@ -53,7 +53,9 @@ impl World {
         let rt = runtime();
         let (seen, aborted) = (Rc::new(RefCell::default()), Rc::new(Cell::new(0)));
         let up = rt.listen(&any_port(), 128).unwrap();
-        let text = config.replace("$UP", &format!("http://{}", up.local_addr().unwrap()));
+        let up_addr = up.local_addr().unwrap();
+        let text = config.replace("$UP", &format!("http://{up_addr}"));
+        let text = text.replace("$TWIN", &format!("http://[::ffff:127.0.0.1]:{}", up_addr.port()));
         let config = check("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         spawn_upstream(&rt, up, script, Rc::clone(&seen), Rc::clone(&aborted));
         let listener = rt.listen(&any_port(), 128).unwrap();
