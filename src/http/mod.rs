@@ -16,6 +16,7 @@ mod known;
 mod request;
 mod response;
 mod scan;
+mod sse;
 mod status;
 mod target;
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use head::{Field, Framing, HeadError, HeadLimits, Method, Parsed, Version};
 pub use known::{Known, KnownSet};
 pub use request::RequestHead;
 pub use response::ResponseHead;
+pub use sse::{Event, EventReader};
 pub use status::reason_phrase;
