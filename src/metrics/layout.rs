@@ -3,7 +3,7 @@
 //! A block is a row of sections; a section is a metric's series in mixed radix over its dimensions, each with its cells.
 
 use super::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
-use super::labels::{BatchReason, Phase, STATUS_COUNT, ShedReason, UpstreamOutcome, status_values};
+use super::labels::{BatchReason, Phase, STATUS_COUNT, ShedReason, StreamOutcome, TokenKind, UpstreamOutcome, status_values};
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
 use crate::policy::Operation;
@@ -125,6 +125,10 @@ pub(super) struct Offsets {
     /// By upstream: its first endpoint among all, and how many it has.
     endpoints: Box<[(usize, usize)]>,
     requests: usize,
+    stream_ttft: usize,
+    stream_itl: usize,
+    streams: usize,
+    stream_tokens: usize,
     batches: usize,
     batch_items: usize,
     batch_wait: usize,
@@ -158,13 +162,17 @@ impl Layout {
             sections.push(Section { metric, offset, dimensions, shape });
             offset
         };
-        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes } = &names;
+        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes, ends, tokens } = &names;
         let mut offsets = Offsets {
             routes: config.routes.len(),
             models: config.models.len(),
             shards: origins.len(),
             endpoints: endpoint_ranges(config),
             requests: section(Metric::Requests, &[targets, statuses], Shape::Number),
+            stream_ttft: section(Metric::StreamTtft, &[targets], Shape::Histogram(Scale::Time)),
+            stream_itl: section(Metric::StreamItl, &[targets], Shape::Histogram(Scale::Time)),
+            streams: section(Metric::Streams, &[targets, ends], Shape::Number),
+            stream_tokens: section(Metric::StreamTokens, &[targets, tokens], Shape::Number),
             batches: section(Metric::Batches, &[models, operations, reasons], Shape::Number),
             batch_items: section(Metric::BatchItems, &[models, operations], Shape::Histogram(Scale::Items)),
             batch_wait: section(Metric::BatchWait, &[models, operations], Shape::Histogram(Scale::Time)),
@@ -186,12 +194,23 @@ impl Layout {
 /// Each answers with a cell, or `None` for an id of another snapshot: then nothing is counted.
 impl Offsets {
     pub(super) fn request(&self, target: super::Target, status: usize) -> Option<usize> {
-        let target = match target {
-            super::Target::None => 0,
-            super::Target::Route(route) => 1 + below(route.0, self.routes)?,
-            super::Target::Model(model) => 1 + self.routes + below(model.0, self.models)?,
-        };
-        Some(self.requests + target * STATUS_COUNT + status)
+        Some(self.requests + self.target(target)? * STATUS_COUNT + status)
+    }
+
+    pub(super) fn stream_ttft(&self, target: super::Target) -> Option<usize> {
+        Some(self.stream_ttft + self.target(target)? * TIME_CELLS)
+    }
+
+    pub(super) fn stream_itl(&self, target: super::Target) -> Option<usize> {
+        Some(self.stream_itl + self.target(target)? * TIME_CELLS)
+    }
+
+    pub(super) fn stream(&self, target: super::Target, outcome: StreamOutcome) -> Option<usize> {
+        Some(self.streams + self.target(target)? * StreamOutcome::ALL.len() + outcome.index())
+    }
+
+    pub(super) fn stream_tokens(&self, target: super::Target, kind: TokenKind) -> Option<usize> {
+        Some(self.stream_tokens + self.target(target)? * TokenKind::ALL.len() + kind.index())
     }
 
     pub(super) fn batch(&self, model: u32, operation: Operation, reason: BatchReason) -> Option<usize> {
@@ -234,6 +253,14 @@ impl Offsets {
         Some(self.unhealthy_until + self.endpoint(upstream, endpoint)?)
     }
 
+    fn target(&self, target: super::Target) -> Option<usize> {
+        Some(match target {
+            super::Target::None => 0,
+            super::Target::Route(route) => 1 + below(route.0, self.routes)?,
+            super::Target::Model(model) => 1 + self.routes + below(model.0, self.models)?,
+        })
+    }
+
     fn by_operation(&self, model: u32, operation: Operation) -> Option<usize> {
         Some(below(model, self.models)? * Operation::ALL.len() + operation as usize)
     }
@@ -255,6 +282,8 @@ struct Names {
     upstreams: Vec<Values>,
     endpoints: Vec<Values>,
     outcomes: Vec<Values>,
+    ends: Vec<Values>,
+    tokens: Vec<Values>,
 }
 
 impl Names {
@@ -271,6 +300,8 @@ impl Names {
             origins: (0..shards).map(|shard| vec![shard.to_string()]).collect(),
             upstreams: config.upstreams.iter().map(|upstream| vec![upstream.name.clone()]).collect(),
             endpoints: endpoint_names(config).into_iter().flatten().map(Vec::from).collect(),
+            ends: StreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+            tokens: TokenKind::ALL.iter().map(|kind| vec![kind.as_str().to_owned()]).collect(),
             outcomes: UpstreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
         }
     }

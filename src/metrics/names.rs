@@ -55,6 +55,15 @@ metrics! {
     Shed Counter "headrace_shed_total" ["reason"]
         "Requests refused on purpose, to protect what is begun";
 
+    StreamTtft Histogram "headrace_stream_ttft_seconds" ["route", "model"]
+        "Time from a request's head to the first event of the stream that answered it";
+    StreamItl Histogram "headrace_stream_itl_seconds" ["route", "model"]
+        "Time between two arrivals of events in a stream";
+    Streams Counter "headrace_streams_total" ["route", "model", "outcome"]
+        "Event streams that were passed on, by how they ended";
+    StreamTokens Counter "headrace_stream_tokens_total" ["route", "model", "kind"]
+        "Tokens of streams, where the server told their usage";
+
     Batches Counter "headrace_batches_total" ["model", "operation", "reason"]
         "Batches sent, by why they left when they did";
     BatchItems Histogram "headrace_batch_items" ["model", "operation"]

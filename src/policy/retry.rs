@@ -18,6 +18,8 @@ pub enum Failure {
     Timeout,
     /// The answer is not HTTP we accept.
     BadAnswer,
+    /// A stream whose first event is an error that is not the client's fault: the server said that it did nothing.
+    Refused,
 }
 
 /// What has happened to the request so far.
@@ -56,7 +58,7 @@ pub fn decide(failure: Failure, attempt: Attempt) -> Retry {
         return Retry::No;
     }
     match failure {
-        Failure::Connect => Retry::OtherEndpoint,
+        Failure::Connect | Failure::Refused => Retry::OtherEndpoint,
         Failure::StaleConnection if !attempt.resent => Retry::FreshConnection,
         // Not stale after all: a fresh connection never is. Treat it as what it looks like.
         Failure::StaleConnection | Failure::Transport if attempt.idempotent => Retry::OtherEndpoint,

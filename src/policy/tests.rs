@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    Admin, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, Model, Server, Shards, Upstream, UpstreamId,
+    Admin, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, Model, Route, Server, Shards, Timeouts,
+    Upstream, UpstreamId,
 };
 
 mod balance;
@@ -35,6 +36,8 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             max_connections: 10_000,
             header_timeout: second,
             body_timeout: second,
+            write_timeout: second,
+            half_close: false,
             idle_timeout: second,
             drain_timeout: second,
             max_held_bytes: 256 << 20,
@@ -55,13 +58,34 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             balance: Balance::LeastInFlight,
             connect_timeout: second,
             first_byte_timeout: second,
+            stream_idle_timeout: second,
             total_timeout: second,
             pool_idle_timeout: second,
             pool_max_idle: 256,
             max_response_bytes: 64 << 20,
             forward_authorization: false,
         }],
-        models: models.iter().map(|name| Model { name: (*name).to_owned(), upstream: UpstreamId(0), batching: batching.clone() }).collect(),
+        models: models
+            .iter()
+            .map(|name| Model {
+                name: (*name).to_owned(),
+                upstream: UpstreamId(0),
+                batching: batching.clone(),
+                timeouts: timeouts(),
+                stream_comments: None,
+            })
+            .collect(),
         routes: Vec::new(),
     }
+}
+
+/// A second for everything.
+pub(crate) fn timeouts() -> Timeouts {
+    let second = Duration::from_secs(1);
+    Timeouts { first_byte: second, stream_idle: second, total: second }
+}
+
+/// A route as `sample_config` would have it.
+pub(crate) fn route(path: &str) -> Route {
+    Route { path: path.to_owned(), upstream: UpstreamId(0), timeouts: timeouts(), websocket: None }
 }

@@ -98,6 +98,7 @@ impl RequestBody {
         whole.reserve(named.min(RESERVE_MAX));
         while !self.is_done() {
             self.fill(shard, connection).await?;
+            self.begun = true;
             while !connection.input.is_empty() && !self.is_done() {
                 let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
                 whole.extend_from_slice(&connection.input.bytes()[step.data]);
@@ -115,7 +116,6 @@ impl RequestBody {
 
     /// Makes sure that there are bytes to look at, telling the client to go on if it waits for that.
     pub(super) async fn fill(&mut self, shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
-        self.begun = true;
         if !connection.input.is_empty() {
             return Ok(());
         }
@@ -148,6 +148,7 @@ impl RequestBody {
     async fn read_away(&mut self, shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
         while !self.is_done() {
             self.fill(shard, connection).await?;
+            self.begun = true;
             let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
             connection.input.consume(&shard.rt, step.consumed);
         }

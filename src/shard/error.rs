@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::batch::Failure;
 use crate::http::{BodyError, HeadError};
 use crate::json::ScanError;
-use crate::metrics::ShedReason;
+use crate::metrics::{ShedReason, UpstreamOutcome};
 
 /// Who caused an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +54,8 @@ pub enum Error {
     Shed(ShedReason),
     /// A part of the answer went to the client already: it can only be cut.
     Cut,
+    /// An event stream was cut, and the client was told so by an event; how the call ended.
+    StreamCut(UpstreamOutcome),
     /// There is nobody to answer.
     ClientGone,
 }
@@ -77,9 +79,8 @@ impl Error {
             | Error::MethodNotAllowed
             | Error::UpgradeRefused
             | Error::ClientGone => Fault::Client,
-            Error::UpstreamUnreachable | Error::UpstreamBroken | Error::UpstreamTimeout | Error::UpstreamAnswer(_) | Error::Cut => {
-                Fault::Upstream
-            }
+            Error::UpstreamUnreachable | Error::UpstreamBroken | Error::UpstreamTimeout | Error::UpstreamAnswer(_) => Fault::Upstream,
+            Error::Cut | Error::StreamCut(_) => Fault::Upstream,
             Error::Batch(Failure::QueueFull { .. }) | Error::Shed(_) => Fault::Gateway,
             Error::Batch(_) => Fault::Upstream,
         }
@@ -119,6 +120,9 @@ impl Error {
             Error::Batch(failure) => failure.reason(),
             Error::Shed(reason) => reason.as_str(),
             Error::Cut => "answer_cut",
+            Error::StreamCut(UpstreamOutcome::StreamIdleTimeout) => "stream_idle_timeout",
+            Error::StreamCut(UpstreamOutcome::FirstByteTimeout | UpstreamOutcome::TotalTimeout) => "upstream_timeout",
+            Error::StreamCut(_) => "upstream_broken",
             Error::ClientGone => "client_closed",
         }
     }

@@ -70,7 +70,7 @@ pub(super) async fn exchange(shard: &Rc<Shard>, connection: &mut Connection) -> 
             let after = request.body.discard(shard, connection).await;
             if after == After::Cut {
                 // The answer stands: it was good, only what followed was not.
-                answer::flush(shard, &connection.socket).await;
+                let _ = answer::flush(shard, &connection.socket).await;
             }
             after
         }
@@ -127,6 +127,8 @@ async fn conclude(shard: &Shard, snapshot: &Snapshot, connection: &mut Connectio
             return After::Cut;
         }
         Error::Cut => return After::Reset,
+        // What was sent last says that it is cut; a reset could destroy it on its way.
+        Error::StreamCut(_) => return After::Linger,
         Error::Shed(reason) => snapshot.metrics.shed(*reason),
         Error::Batch(failure) => super::coalesce::count_failure(&snapshot.metrics, *failure),
         _ => {}

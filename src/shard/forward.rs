@@ -12,6 +12,7 @@ use super::error::Error;
 use super::exchange::{Answered, Request, nanos};
 use super::relay::{Outgoing, relay, take_body};
 use super::snapshot::Snapshot;
+use super::stream;
 use super::upstream::{CallError, Channel, InFlight};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
@@ -50,7 +51,7 @@ pub(super) struct ForwardPlan {
 }
 
 /// Why a try ended without an answer to relay.
-enum Stop {
+pub(super) enum Stop {
     Upstream(CallError),
     Exchange(Error),
 }
@@ -75,7 +76,7 @@ pub(super) async fn forward(
     plan: ForwardPlan,
 ) -> Result<Answered, Error> {
     request.phase = Phase::Call;
-    let by = shard.rt.now() + snapshot.config.upstream(plan.upstream).total_timeout;
+    let by = shard.rt.now() + snapshot.timeouts(request.target, plan.upstream).total;
     let mut attempt = Attempt { calls: 0, resent: false, answer_begun: false, body_held: true, idempotent: request.method.is_idempotent() };
     let mut fresh = None;
     let mut avoid = None;
@@ -84,7 +85,10 @@ pub(super) async fn forward(
         let endpoint = picked.ok_or(Error::UpstreamUnreachable)?;
         let call = InFlight::begin(snapshot, plan.upstream, endpoint);
         attempt.calls += 1;
-        match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
+        let tried = call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await;
+        attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
+        let others = snapshot.config.upstream(plan.upstream).endpoints.len() > 1;
+        match tried.and_then(|channel| refused(channel, attempt, others)) {
             Ok(channel) => {
                 shard.rt.keep_vec(plan.rendered.bytes);
                 return relay(shard, snapshot, connection, request, channel, call, by).await;
@@ -95,7 +99,6 @@ pub(super) async fn forward(
             }
             Err(Stop::Upstream(error)) => {
                 call.finish(shard, error.outcome);
-                attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
                 match decide(error.failure, attempt) {
                     Retry::No => return Err(error.error()),
                     Retry::OtherEndpoint => (avoid, fresh) = (Some(endpoint), None),
@@ -137,7 +140,8 @@ async fn call_once(
             false
         }
     };
-    let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
+    let timeouts = snapshot.timeouts(request.target, plan.upstream);
+    let first_byte_by = by.min(shard.rt.now() + timeouts.first_byte);
     let Connection { socket, input, .. } = &mut *connection;
     let began = shard.rt.now();
     let headed = if is_headed {
@@ -151,7 +155,18 @@ async fn call_once(
     };
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
     headed.map_err(Stop::Upstream)?;
+    if stream::is_event_stream(&channel.incoming) {
+        Box::pin(stream::open(shard, snapshot, connection, request, &mut channel, first_byte_by, timeouts.stream_idle)).await?;
+    }
     Ok(channel)
+}
+
+/// A stream whose first event is an error is a failed try, where another endpoint may be tried; else it is passed on as it is.
+fn refused(channel: Channel, attempt: Attempt, others: bool) -> Result<Channel, Stop> {
+    match stream::refusal(&channel) {
+        Some(error) if others && decide(error.failure, attempt) != Retry::No => Err(Stop::Upstream(error)),
+        _ => Ok(channel),
+    }
 }
 
 /// The head, and the body as far as it is here.
@@ -201,6 +216,7 @@ async fn pump(shard: &Shard, connection: &mut Connection, body: &mut RequestBody
     }
     while !body.is_done() {
         body.fill(shard, connection).await.map_err(Stop::Exchange)?;
+        body.begun = true;
         let mut out = head.take().map_or_else(|| Outgoing::new(shard.rt.take_vec()), Outgoing::behind);
         let Connection { socket, input, .. } = &mut *connection;
         let broken = take_body(&shard.rt, &mut body.decoder, input, socket, chunked, &mut out).err();

@@ -17,6 +17,7 @@ mod relay;
 mod respond;
 mod route;
 mod snapshot;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod turn;

@@ -7,7 +7,7 @@ use super::error::Error;
 use crate::batch::Failure;
 use crate::http::write_own_response;
 use crate::llm::{Dialect, ErrorFacts};
-use crate::metrics::ShedReason;
+use crate::metrics::{ShedReason, UpstreamOutcome};
 
 /// How an error answer is framed.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,8 @@ impl Error {
             Error::MethodNotAllowed => 405,
             Error::UpgradeRefused => 501,
             Error::UpstreamUnreachable | Error::Batch(Failure::UpstreamUnreachable) => 503,
-            Error::UpstreamBroken | Error::UpstreamAnswer(_) | Error::Cut => 502,
+            Error::StreamCut(UpstreamOutcome::FirstByteTimeout | UpstreamOutcome::StreamIdleTimeout | UpstreamOutcome::TotalTimeout) => 504,
+            Error::UpstreamBroken | Error::UpstreamAnswer(_) | Error::Cut | Error::StreamCut(_) => 502,
             Error::Batch(Failure::UpstreamBroken | Failure::AnswerTooLarge) => 502,
             Error::UpstreamTimeout | Error::Batch(Failure::UpstreamTimeout | Failure::DeadlineExceeded) => 504,
             Error::Batch(Failure::QueueFull { .. }) => 429,
@@ -77,6 +78,13 @@ impl Error {
             Error::Batch(Failure::Overloaded { .. }) => "The model server said it is overloaded; try again later.",
             Error::Shed(_) => "The gateway is at a limit of its own and refused this request to protect the others; try again.",
             Error::Cut => "The answer was cut.",
+            Error::StreamCut(UpstreamOutcome::StreamIdleTimeout) => {
+                "The model server sent nothing for too long and the answer was cut (stream_idle_timeout); ask again."
+            }
+            Error::StreamCut(UpstreamOutcome::FirstByteTimeout | UpstreamOutcome::TotalTimeout) => {
+                "The answer took too long and was cut (first_byte_timeout, total_timeout)."
+            }
+            Error::StreamCut(_) => "The model server closed the connection before its answer was whole; ask again.",
             Error::ClientGone => "The client has left.",
         })
     }
@@ -104,6 +112,11 @@ pub(super) fn write_error(out: &mut Vec<u8>, error: &Error, framed: Framed<'_>) 
     if !framed.head_only {
         out.extend_from_slice(&body);
     }
+}
+
+/// Writes the error as an event, for a client whose stream has begun.
+pub(super) fn write_error_event(out: &mut Vec<u8>, error: &Error, dialect: Dialect) {
+    dialect.write_error_event(out, ErrorFacts { status: error.status(), reason: error.reason(), message: &error.message() });
 }
 
 pub(super) fn push_request_id(fields: &mut Vec<u8>, id: &[u8]) {

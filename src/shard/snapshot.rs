@@ -2,9 +2,9 @@
 //! counters). Replaced whole; an exchange keeps the one it began with.
 
 use crate::batch::LaneRules;
-use crate::config::{BatchingMode, Config, ModelId, UpstreamId};
+use crate::config::{BatchingMode, Config, ModelId, Timeouts, UpstreamId};
 use crate::mesh::Shared;
-use crate::metrics::ShardMetrics;
+use crate::metrics::{ShardMetrics, Target};
 use crate::policy::Router;
 
 use super::upstream::Upstream;
@@ -50,6 +50,15 @@ impl Snapshot {
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {
         &self.upstreams[id.0 as usize]
+    }
+
+    /// How long the parts of a call for `target` may take.
+    pub(super) fn timeouts(&self, target: Target, upstream: UpstreamId) -> Timeouts {
+        match target {
+            Target::Model(id) => self.config.model(id).timeouts,
+            Target::Route(id) => self.config.route(id).timeouts,
+            Target::None => self.config.upstream(upstream).timeouts(),
+        }
     }
 
     pub(super) fn rules(&self, model: ModelId) -> LaneRules {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Shard;
 use super::input::Input;
 use super::snapshot::Snapshot;
+use super::stream::Opening;
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
 use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
@@ -49,6 +50,8 @@ pub(super) struct Incoming {
     reused: bool,
     /// Bytes of the present answer have come.
     begun: bool,
+    /// What was read of an event stream before its head went to the client.
+    pub(super) opening: Option<Box<Opening>>,
 }
 
 /// Why a call failed.
@@ -68,7 +71,7 @@ impl CallError {
     pub(super) fn error(self) -> super::Error {
         match self.failure {
             Failure::Connect => super::Error::UpstreamUnreachable,
-            Failure::StaleConnection | Failure::Transport => super::Error::UpstreamBroken,
+            Failure::StaleConnection | Failure::Transport | Failure::Refused => super::Error::UpstreamBroken,
             Failure::Timeout => super::Error::UpstreamTimeout,
             Failure::BadAnswer => super::Error::UpstreamAnswer(self.reason),
         }
@@ -231,7 +234,7 @@ impl Channel {
     }
 
     fn over(socket: Socket, head: ResponseHead, reused: bool) -> Channel {
-        Channel { socket, incoming: Incoming { input: Input::default(), head, reused, begun: false } }
+        Channel { socket, incoming: Incoming { input: Input::default(), head, reused, begun: false, opening: None } }
     }
 
     /// Queues the request; a failure shows when the answer is awaited.
@@ -289,7 +292,7 @@ impl Incoming {
         }
     }
 
-    fn died(&self) -> CallError {
+    pub(super) fn died(&self) -> CallError {
         if self.reused && !self.begun {
             CallError::new(Failure::StaleConnection, UpstreamOutcome::StaleConnection)
         } else {

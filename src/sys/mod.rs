@@ -11,6 +11,7 @@ mod flag;
 mod instant;
 pub mod net;
 mod op;
+pub mod progress;
 mod ring;
 mod slots;
 mod span;

@@ -17,7 +17,9 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("upstreams.endpoints", "/properties/upstreams/items/properties/endpoints/items/anyOf/1", "upstreams.endpoints"),
     ("[[models]]", "/properties/models/items", "models"),
     ("models.batching", "/properties/models/items/properties/batching", "models.batching"),
+    ("models.timeouts", "/properties/models/items/properties/timeouts", "models.timeouts"),
     ("[[routes]]", "/properties/routes/items", "routes"),
+    ("routes.timeouts", "/properties/routes/items/properties/timeouts", "routes.timeouts"),
 ];
 
 #[test]
@@ -113,7 +115,9 @@ fn bounds() -> String {
 /// A value as limits.rs writes it, for readers: `64 << 10` bytes are 64 KiB.
 fn shown(name: &str, value: &str) -> String {
     let seconds = value.strip_prefix("Duration::from_secs(").and_then(|rest| rest.strip_suffix(')'));
+    let millis = value.strip_prefix("Duration::from_millis(").and_then(|rest| rest.strip_suffix(')'));
     match (seconds, value.split_once(" << ")) {
+        (None, None) if millis.is_some() => format!("{} ms", millis.unwrap()),
         (Some(seconds), _) => format!("{seconds} s"),
         (None, Some((number, "10"))) if name.contains("BYTES") => format!("{number} KiB"),
         (None, Some((number, "20"))) if name.contains("BYTES") => format!("{number} MiB"),

@@ -5,7 +5,8 @@ use crate::policy::{Attempt, CALLS_MAX, Failure, Retry, decide};
 /// The first call of a POST whose body is held.
 const POST: Attempt = Attempt { calls: 1, resent: false, answer_begun: false, body_held: true, idempotent: false };
 const GET: Attempt = Attempt { idempotent: true, ..POST };
-const FAILURES: [Failure; 5] = [Failure::Connect, Failure::StaleConnection, Failure::Transport, Failure::Timeout, Failure::BadAnswer];
+const FAILURES: [Failure; 6] =
+    [Failure::Connect, Failure::StaleConnection, Failure::Transport, Failure::Timeout, Failure::BadAnswer, Failure::Refused];
 
 #[test]
 fn what_may_be_tried_again() {
@@ -21,6 +22,7 @@ fn what_may_be_tried_again() {
         ("it may act twice on a GET", Failure::Transport, GET, OtherEndpoint),
         ("the model may be at work", Failure::Timeout, POST, No),
         ("the model may be at work on a GET", Failure::Timeout, GET, No),
+        ("it said that it did nothing", Failure::Refused, POST, OtherEndpoint),
         ("it acted, badly", Failure::BadAnswer, GET, No),
     ];
     for (why, failure, attempt, wanted) in table {

@@ -3,5 +3,8 @@
 mod balance;
 mod coalescing;
 mod forwarding;
+mod leaving;
 mod refusals;
+mod streams;
+mod timeouts;
 mod world;
