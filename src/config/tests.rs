@@ -142,7 +142,7 @@ fn the_schema_tells_the_true_defaults() {
     let batching = format!("[models.batching]\n{}", lines("/properties/models/items/properties/batching/properties"));
     let text = with(&upstream, &batching, &server);
     assert_eq!(good(&text), good(&with("", "", "")));
-    assert_eq!(written, 15 + 1 + 8 + 5, "a key without a default was added, or one with: say so in the schema and here");
+    assert_eq!(written, 17 + 1 + 9 + 5, "a key without a default was added, or one with: say so in the schema and here");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod trailer;
+mod websocket;
 
 pub use body::{BodyDecoder, BodyError, Step};
 pub use h1::{
@@ -34,3 +35,4 @@ pub use request::RequestHead;
 pub use response::ResponseHead;
 pub use sse::{Event, EventReader};
 pub use status::reason_phrase;
+pub use websocket::{UPGRADE_LINES, WebSocketAccept};

@@ -40,6 +40,8 @@ pub enum Error {
     NoRoute,
     MethodNotAllowed,
     UpgradeRefused,
+    /// A websocket that is not asked for as it must be.
+    WebSocket(HeadError),
     /// No endpoint could be reached.
     UpstreamUnreachable,
     /// The connection died before the answer was whole; nothing of it went to the client.
@@ -78,6 +80,7 @@ impl Error {
             | Error::NoRoute
             | Error::MethodNotAllowed
             | Error::UpgradeRefused
+            | Error::WebSocket(_)
             | Error::ClientGone => Fault::Client,
             Error::UpstreamUnreachable | Error::UpstreamBroken | Error::UpstreamTimeout | Error::UpstreamAnswer(_) => Fault::Upstream,
             Error::Cut | Error::StreamCut(_) => Fault::Upstream,
@@ -113,6 +116,7 @@ impl Error {
             Error::NoRoute => "no_route",
             Error::MethodNotAllowed => "method_not_allowed",
             Error::UpgradeRefused => "upgrade_not_supported",
+            Error::WebSocket(error) => error.reason,
             Error::UpstreamUnreachable => "upstream_unreachable",
             Error::UpstreamBroken => "upstream_broken",
             Error::UpstreamTimeout => "upstream_timeout",

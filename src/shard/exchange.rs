@@ -12,6 +12,7 @@ use super::forward::forward;
 use super::respond::{Framed, write_error};
 use super::route::{Plan, decode, route};
 use super::snapshot::Snapshot;
+use super::upgrade::upgrade;
 use super::{Shard, answer};
 use crate::http::{Method, Version};
 use crate::llm::Dialect;
@@ -115,6 +116,7 @@ async fn answered(
     match plan {
         Plan::Own(own) => answer::own(shard, connection, request, own).await,
         Plan::Forward(plan) => forward(shard, snapshot, connection, request, plan).await,
+        Plan::Upgrade(plan) => Box::pin(upgrade(shard, snapshot, connection, request, plan)).await,
         Plan::Coalesce(plan) => coalesce(shard, snapshot, connection, request, plan).await,
     }
 }
@@ -134,7 +136,8 @@ async fn conclude(shard: &Shard, snapshot: &Snapshot, connection: &mut Connectio
         _ => {}
     }
     // A broken or late body leaves the connection without framing.
-    let framing_lost = matches!(error, Error::Body(_) | Error::BodyTimeout | Error::BodyTooLarge { .. } | Error::UpgradeRefused);
+    let framing_lost =
+        matches!(error, Error::Body(_) | Error::BodyTimeout | Error::BodyTooLarge { .. } | Error::UpgradeRefused | Error::WebSocket(_));
     request.keep_alive &= !framing_lost && request.body.is_short();
     let mut out = shard.rt.take_vec();
     let framed =

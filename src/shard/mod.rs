@@ -21,6 +21,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod upgrade;
 mod upstream;
 
 use std::cell::{Cell, RefCell};

@@ -25,7 +25,7 @@ impl Error {
     /// The status a client sees. 499 is nginx's for a client that left; it is only counted, never sent.
     pub(super) fn status(&self) -> u16 {
         match self {
-            Error::Head(error) => error.status,
+            Error::Head(error) | Error::WebSocket(error) => error.status,
             Error::HeadTimeout | Error::BodyTimeout => 408,
             Error::BodyTooLarge { .. } => 413,
             Error::Body(_) | Error::Json(_) | Error::Path | Error::ModelMissing => 400,
@@ -63,7 +63,8 @@ impl Error {
             Error::ModelUnknown => "No configured model takes this name; GET /v1/models lists those there are.",
             Error::NoRoute => "Nothing is configured for this path; add a [[routes]] entry, or use a model call such as /v1/embeddings.",
             Error::MethodNotAllowed => "This path does not take this method.",
-            Error::UpgradeRefused => "This gateway does not upgrade connections; send a plain HTTP/1.1 request.",
+            Error::UpgradeRefused => "This path takes no websockets; send a plain HTTP/1.1 request, or set routes.websocket = true for it.",
+            Error::WebSocket(_) => "A websocket is asked for with version 13, one key of 16 bytes in base64 and no body (RFC 6455).",
             Error::UpstreamUnreachable | Error::Batch(Failure::UpstreamUnreachable) => "No model server could be reached; try again.",
             Error::UpstreamBroken | Error::Batch(Failure::UpstreamBroken) => {
                 "The model server closed the connection before its answer was whole."
@@ -104,6 +105,9 @@ pub(super) fn write_error(out: &mut Vec<u8>, error: &Error, framed: Framed<'_>) 
     }
     if matches!(error, Error::MethodNotAllowed) {
         fields.extend_from_slice(b"allow: GET, HEAD\r\n");
+    }
+    if status == 426 {
+        fields.extend_from_slice(b"upgrade: websocket\r\nsec-websocket-version: 13\r\n");
     }
     if !framed.request_id.is_empty() {
         push_request_id(&mut fields, framed.request_id);

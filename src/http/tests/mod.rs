@@ -15,6 +15,7 @@ mod request;
 mod request_meaning;
 mod response;
 mod sse;
+mod websocket;
 mod write;
 
 use super::{BodyDecoder, BodyError, Framing, HeadError, HeadLimits, Method, Parsed, RequestHead, ResponseHead};

@@ -7,4 +7,5 @@ mod leaving;
 mod refusals;
 mod streams;
 mod timeouts;
+mod websockets;
 mod world;

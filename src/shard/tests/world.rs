@@ -30,6 +30,8 @@ pub(crate) enum Reply {
     /// Never answers; the connection stays until the other side closes it.
     Never,
     After(Duration, Vec<u8>),
+    /// Sends this, and then back whatever comes.
+    Echo(String),
     /// Sends these one by one, each after its time, and then ends as told.
     Pieces(Vec<(Duration, String)>, End),
 }
@@ -200,6 +202,13 @@ fn spawn_upstream(
                         Reply::After(time, bytes) => {
                             rt.sleep_until(rt.now() + time).await;
                             socket.send(bytes).await.unwrap_or_default();
+                        }
+                        Reply::Echo(bytes) => {
+                            let _ = socket.send(bytes.into_bytes()).await;
+                            while let Ok(Some(lease)) = socket.recv().await {
+                                let _ = socket.send(lease).await;
+                            }
+                            return aborted.set(aborted.get() + 1);
                         }
                         Reply::Pieces(pieces, end) => {
                             if !send_pieces(&rt, &socket, pieces).await {
