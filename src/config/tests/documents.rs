@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::golden::{compare, read};
-use super::{good, schema};
+use super::{check, schema};
 
 /// The tables of the file: heading, place in the schema, and the name of their keys.
 const TABLES: &[(&str, &str, &str)] = &[
@@ -39,15 +39,25 @@ fn the_guide_has_every_table_of_the_schema() {
     assert_eq!(tables, TABLES.len() + 1, "a table was added: name it in TABLES");
 }
 
-/// The examples of the guide are complete configurations.
+/// The examples of the guides are complete configurations.
 #[test]
-fn the_examples_of_the_guide_are_right() {
-    let text = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md"));
-    let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|part| part.split("```").next()).collect();
-    assert!(examples.len() >= 2);
-    for example in examples {
-        good(example);
+fn the_examples_of_the_guides_are_right() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "md") {
+            continue;
+        }
+        let text = read(&path);
+        let blocks = text.split("```toml\n").skip(1).filter_map(|part| part.split("```").next());
+        for example in blocks.filter(|block| block.contains("[server]") || block.contains("[[upstreams]]")) {
+            count += 1;
+            if let Err(mistakes) = check("example.toml", example) {
+                panic!("{}: {mistakes}", path.display());
+            }
+        }
     }
+    assert!(count >= 5, "only {count} examples are left");
 }
 
 fn count_tables(schema: &Value, tables: &mut usize) {

@@ -1,7 +1,5 @@
 //! Event streams: which events the bytes hold, whatever the line ends and wherever they are cut (wire 4.1).
 
-#![expect(clippy::disallowed_types, reason = "prop_oneof! makes an Arc inside")]
-
 use proptest::prelude::*;
 
 use crate::http::EventReader;
