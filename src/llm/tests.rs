@@ -1,3 +1,5 @@
+//! Streams as the APIs send them: their ends, their bills, their errors; and error events in each dialect.
+
 use super::{Dialect, ErrorFacts, Finish, Said, StreamError, StreamTap, Usage};
 
 const FACTS: ErrorFacts<'_> = ErrorFacts { status: 502, reason: "upstream_broken", message: "It \"broke\"." };

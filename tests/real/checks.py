@@ -260,7 +260,7 @@ def streams(stage: Stage) -> None:
     counted = lambda: [int(n) for n in stage.chat_counter.read_text().split()]
     before = counted()
     tally, complaint = last_json([stage.client_python, HERE / "client_stream.py", url, CHAT_MODEL, count])
-    right = tally.get("whole") == count and 0 < tally.get("first_ms", -1) < 300
+    right = tally.get("whole") == count and 0 < tally.get("first_ms", -1) < 400
     stage.report(right, f"chat openai-python {tally.get('whole')} of {count} streams whole, first word after {tally.get('first_ms')} of 600 ms" + ("" if right else f"\n{complaint}"))
     ended = until(lambda: counted()[2] - before[2] >= count, 2)
     words, begun, left = (now - then for now, then in zip(counted(), before))
