@@ -39,6 +39,8 @@ pub const RECEIVE_LEASES_BURST_MAX: usize = 32;
 pub const EVENT_BYTES_MAX: usize = 32 << 10;
 /// Bytes of an event stream that are held back until its first event is whole. Beyond: the status line is committed without it.
 pub const FIRST_EVENT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an event stream that one write carries. Beyond: the rest waits, and so does its server.
+pub const ARRIVAL_BYTES_MAX: usize = 64 << 10;
 /// Received buffers of one direction of a websocket that are on their way to the other side; then its receiving pauses.
 pub const WEBSOCKET_LEASES_MAX: usize = 8;
 /// How long the other side of a websocket may go on after one side has ended its own.
@@ -117,6 +119,8 @@ pub const QUEUE_ITEMS_MAX: u32 = 1 << 20;
 pub const CONNECTION_BYTES: u64 = 4 << 10;
 /// A head being held and bytes sent ahead, while an exchange runs.
 pub const EXCHANGE_BYTES: u64 = (HEAD_BYTES_MAX + PIPELINED_BYTES_MAX) as u64;
+/// An event stream: what is held back before its first event, an event in pieces (its line and its data), two arrivals on their way.
+pub const STREAM_BYTES: u64 = (FIRST_EVENT_BYTES_MAX + 2 * EVENT_BYTES_MAX + 2 * ARRIVAL_BYTES_MAX) as u64;
 /// An idle connection in a pool.
 pub const POOLED_CONNECTION_BYTES: u64 = 512;
 /// A slot of an inbox.

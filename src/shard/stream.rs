@@ -365,7 +365,7 @@ impl Passing<'_> {
             }
             // Nothing is left in the input when the next bytes are waited for.
             if incoming.input.is_empty() {
-                let more = if out.len() < ARRIVAL_BYTES_MAX { socket.try_recv() } else { None };
+                let more = if out.len() < limits::ARRIVAL_BYTES_MAX { socket.try_recv() } else { None };
                 match more {
                     Some(lease) => incoming.input.push(rt, lease),
                     None => break false,
@@ -447,5 +447,3 @@ fn push_piece(out: &mut Vec<u8>, data: &[u8], chunked: bool) {
 }
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
-/// What one write carries of a server that sends faster than the client reads: the rest waits, and so does that server.
-const ARRIVAL_BYTES_MAX: usize = 64 * 1024;
