@@ -68,7 +68,14 @@ const ROOMS: &[(&str, &[(&str, &str)])] = &[
     ("batch", &[("config", "batching modes and model ids"), ("json", "spans of items, the splice writer"), ("sys", "moments, spans")]),
     ("http", &[("sys", "spans")]),
     ("policy", &[("config", "routes, models, balance modes"), ("sys", "moments")]),
-    ("llm", &[("policy", "an error's dialect is chosen by `policy::Operation`, the one list of operations a path can name")]),
+    (
+        "llm",
+        &[
+            ("json", "finds the members of an event"),
+            ("policy", "an error's dialect is chosen by `policy::Operation`, the one list of operations a path can name"),
+            ("sys", "spans"),
+        ],
+    ),
     ("mesh", &[]),
     (
         "metrics",

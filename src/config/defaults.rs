@@ -11,6 +11,8 @@ pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 pub const MAX_CONNECTIONS: u32 = 10_000;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub const HALF_CLOSE: bool = false;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAX_BODY_BYTES: u64 = 32 << 20;
@@ -23,12 +25,15 @@ pub const DEBUG_HEADERS: bool = false;
 
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(120);
+pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(600);
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 pub const POOL_MAX_IDLE: u32 = 1024;
 pub const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 pub const FORWARD_AUTHORIZATION: bool = false;
 pub const WEIGHT: u32 = 1;
+pub const WEBSOCKET: bool = false;
+pub const WEBSOCKET_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 pub const CONCURRENCY_MIN: u32 = 1;
 pub const CONCURRENCY_MAX: u32 = 1024;

@@ -37,6 +37,18 @@ pub const RECEIVE_LEASES_MAX: usize = 8;
 /// The same while less than half of the pool is lent: a body of 256 KiB comes at once, and pausing costs a cancel and a new receive.
 pub const RECEIVE_LEASES_BURST_MAX: usize = 32;
 
+/// Bytes of one event of a stream that are gathered when it comes in pieces. Beyond: it goes on as all do, but what it says (usage, an
+/// error) is not known.
+pub const EVENT_BYTES_MAX: usize = 32 << 10;
+/// Bytes of an event stream that are held back until its first event is whole. Beyond: the status line is committed without it.
+pub const FIRST_EVENT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an event stream that one write carries. Beyond: the rest waits, and so does its server.
+pub const ARRIVAL_BYTES_MAX: usize = 64 << 10;
+/// Received buffers of one direction of a websocket that are on their way to the other side; then its receiving pauses.
+pub const WEBSOCKET_LEASES_MAX: usize = 8;
+/// How long the other side of a websocket may go on after one side has ended its own.
+pub const WEBSOCKET_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Lanes a shard is home of. Beyond: the job goes alone, not coalesced.
 pub const LANES_MAX: usize = 10_000;
 /// Items of one client request. Beyond: it is forwarded as it is, not coalesced (OpenAI allows as many).
@@ -118,6 +130,8 @@ pub const BATCH_ITEMS_MAX: u32 = 2048;
 pub const BATCH_BYTES_MIN: u64 = 1 << 10;
 /// `models.batching.max_delay`.
 pub const BATCH_DELAY_MAX: Duration = Duration::from_secs(10);
+/// `models.stream_comments`, least: more often would be load without use.
+pub const STREAM_COMMENTS_MIN: Duration = Duration::from_millis(100);
 /// `models.batching.in_flight`.
 pub const BATCHES_IN_FLIGHT_MAX: u32 = 1024;
 /// `models.batching.max_queue_items`.
@@ -130,6 +144,8 @@ pub const QUEUE_ITEMS_MAX: u32 = 1 << 20;
 pub const CONNECTION_BYTES: u64 = 4 << 10;
 /// A head being held and bytes sent ahead, while an exchange runs.
 pub const EXCHANGE_BYTES: u64 = (HEAD_BYTES_MAX + PIPELINED_BYTES_MAX) as u64;
+/// An event stream: what is held back before its first event, an event in pieces (its line and its data), two arrivals on their way.
+pub const STREAM_BYTES: u64 = (FIRST_EVENT_BYTES_MAX + 2 * EVENT_BYTES_MAX + 2 * ARRIVAL_BYTES_MAX) as u64;
 /// An idle connection in a pool.
 pub const POOLED_CONNECTION_BYTES: u64 = 512;
 /// A slot of an inbox.

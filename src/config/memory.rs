@@ -3,7 +3,7 @@
 
 use super::limits::{
     CONNECTION_BYTES, EXCHANGE_BYTES, INBOX_SLOT_BYTES, JOB_BYTES, LANE_BYTES, LANES_MAX, POOLED_CONNECTION_BYTES,
-    RECEIVE_BUFFER_GAP_BYTES, SHARD_BYTES, WAITER_BYTES,
+    RECEIVE_BUFFER_GAP_BYTES, SHARD_BYTES, STREAM_BYTES, WAITER_BYTES,
 };
 use super::{BatchingMode, Config};
 
@@ -71,6 +71,12 @@ pub fn memory(config: &Config, shards: u32) -> Memory {
         line(MemoryKind::Load, "jobs waiting in lanes, without bodies", jobs, JOB_BYTES),
         line(MemoryKind::Load, "requests waiting for a place (upstreams.concurrency.queue_max), without bodies", waiting, WAITER_BYTES),
         line(MemoryKind::Worst, "request heads and bytes sent ahead", connections, EXCHANGE_BYTES),
+        line(
+            MemoryKind::Worst,
+            "event streams: a first event held back, an event in pieces, arrivals not taken",
+            connections,
+            STREAM_BYTES,
+        ),
         line(MemoryKind::Worst, "held request bodies (server.max_held)", shards, server.max_held_bytes),
     ];
     lines.extend(merged_calls(config));

@@ -15,6 +15,7 @@ mod mistake;
 mod raw;
 mod resilience;
 mod shape;
+mod streams;
 pub mod units;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
 pub use resilience::{
     Breaker, Canned, CannedId, Fallback, Hedge, HedgeAfter, ModelResilience, Probe, Resilience, RetryRules, Share, SlowStart,
 };
+pub use streams::{Timeouts, WebSocket};
 
 /// The JSON Schema (draft 2020-12) of headrace.toml, as text.
 #[must_use]
@@ -73,6 +75,10 @@ pub struct Server {
     pub header_timeout: Duration,
     /// Silence allowed between body bytes from the client. Default 30 s, then 408.
     pub body_timeout: Duration,
+    /// A client that takes nothing of its answer for this long is cut. Default 30 s.
+    pub write_timeout: Duration,
+    /// A client's FIN is not taken for its leaving. Default false.
+    pub half_close: bool,
     /// A keep-alive connection without a request is closed after this. Default 60 s.
     pub idle_timeout: Duration,
     /// Begun exchanges may take this long after SIGTERM. Default 30 s.
@@ -133,8 +139,10 @@ pub struct Upstream {
     pub balance: Balance,
     /// Default 1 s.
     pub connect_timeout: Duration,
-    /// From the request's last byte to the answer's first. Default 120 s (cold models are slow). A timeout here is never retried.
+    /// From the request's last byte to the answer's first (of an event stream: to its first event). Default 120 s (cold models are slow). A timeout here is never retried.
     pub first_byte_timeout: Duration,
+    /// Silence in an event stream that has begun. Default 120 s.
+    pub stream_idle_timeout: Duration,
     /// The whole call. Default 600 s.
     pub total_timeout: Duration,
     /// A pooled connection idle for longer is closed, not reused. Default 4 s: uvicorn closes at 5 s.
@@ -183,6 +191,10 @@ pub struct Model {
     pub batching: Batching,
     /// Fallback, hedging, whether calls may be repeated.
     pub resilience: ModelResilience,
+    /// The upstream's, unless the model has its own.
+    pub timeouts: Timeouts,
+    /// A quiet event stream gets a sign of life this often. Off by default.
+    pub stream_comments: Option<Duration>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -218,6 +230,10 @@ pub struct Route {
     /// Begins with `/`; matches itself and, at a segment boundary, everything below it. `/` matches all.
     pub path: String,
     pub upstream: UpstreamId,
+    /// The upstream's, unless the route has its own.
+    pub timeouts: Timeouts,
+    /// `None`, the default: websockets are refused.
+    pub websocket: Option<WebSocket>,
 }
 
 impl Config {

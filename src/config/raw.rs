@@ -2,17 +2,18 @@
 //! descriptions of the JSON Schema and the defaults written here are checked against the real ones by a test. Units, bounds and
 //! names are text still: `check` decides what they mean.
 
+pub(super) mod admission;
 pub(super) mod resilience;
+mod streams;
 
 use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 
-pub(super) mod admission;
-
 use admission::{RawAdmission, RawConcurrency};
 use resilience::{RawBreaker, RawCanned, RawHealth, RawHedge, RawRetry, RawSlowStart};
+pub(super) use streams::RawTimeouts;
 
 /// A value and the bytes of the file it stands in.
 #[derive(Clone, Debug)]
@@ -66,6 +67,15 @@ pub(super) struct RawServer {
     /// Silence allowed between two pieces of a body; then 408. Long enough for a poor line, short enough to free the memory.
     #[schemars(extend("default" = "30s"))]
     pub body_timeout: Option<At<String>>,
+    /// How long a client may take nothing of an answer that is ready for it; then it is cut. Whatever it takes begins the time anew, so
+    /// a slow reader is served. As long as `body_timeout`, for the same reasons.
+    #[schemars(extend("default" = "30s"))]
+    pub write_timeout: Option<At<String>>,
+    /// Serve clients that end their side of the connection behind their request (FIN) and read on. Default false: with nearly all
+    /// clients that means they have left, and what they asked for is ended at once. When true, a client that leaves in good order is
+    /// noticed only when something is sent to it.
+    #[schemars(extend("default" = false))]
+    pub half_close: Option<At<bool>>,
     /// A keep-alive connection without a request is closed after this; no answer is due, so nothing is lost.
     #[schemars(extend("default" = "60s"))]
     pub idle_timeout: Option<At<String>>,
@@ -127,9 +137,14 @@ pub(super) struct RawUpstream {
     /// How long to wait for a connection; then another endpoint is tried. Nearby servers answer in milliseconds or not at all.
     #[schemars(extend("default" = "1s"))]
     pub connect_timeout: Option<At<String>>,
-    /// From the request's last byte to the answer's first; then 504, never retried. Cold models are slow.
+    /// From the request's last byte to the answer's first (of an event stream: to its first event); then 504, never retried. Cold
+    /// models are slow.
     #[schemars(extend("default" = "120s"))]
     pub first_byte_timeout: Option<At<String>>,
+    /// Silence allowed in an event stream that has begun (nothing comes, not even a comment); then it is cut, and the client is told by an
+    /// error event. As long as a first byte may take: an engine that sets a sequence aside under pressure takes it up again.
+    #[schemars(extend("default" = "120s"))]
+    pub stream_idle_timeout: Option<At<String>>,
     /// The whole call; then it is cut. Ten minutes let a long generation end.
     #[schemars(extend("default" = "600s"))]
     pub total_timeout: Option<At<String>>,
@@ -203,6 +218,12 @@ pub(super) struct RawModel {
     /// may have been paid for.
     #[schemars(extend("default" = false))]
     pub idempotent: Option<At<bool>>,
+    /// Times for its calls, where they differ from its upstream's.
+    pub timeouts: Option<RawTimeouts>,
+    /// Send a sign of life (a comment; to Anthropic's clients a `ping`) into an event stream that was quiet for this long, at least
+    /// 100ms: middleboxes close quiet connections while a long prompt is read. Off when left out. The first one commits the status line:
+    /// from then on a failure is told by an error event, and another endpoint is no longer tried.
+    pub stream_comments: Option<At<String>>,
 }
 
 /// How requests for a model are merged.
@@ -242,6 +263,14 @@ pub(super) struct RawRoute {
     /// The upstream that serves it, by name.
     #[schemars(required)]
     pub upstream: Option<At<String>>,
+    /// Times for its calls, where they differ from its upstream's.
+    pub timeouts: Option<RawTimeouts>,
+    /// Pass websockets through (RFC 6455): the upgrade is checked on both sides, then bytes go both ways. Default false: 501.
+    #[schemars(extend("default" = false))]
+    pub websocket: Option<At<bool>>,
+    /// Silence in both directions of a websocket after which both connections are closed. Longer than the pings of usual libraries.
+    #[schemars(extend("default" = "5m"))]
+    pub websocket_idle_timeout: Option<At<String>>,
 }
 
 /// A word or a number: `"auto"` or a count.

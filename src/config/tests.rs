@@ -9,8 +9,8 @@ mod golden;
 use std::time::Duration;
 
 use super::{
-    Admission, Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, MemoryMax, Shards, UpstreamId, check, limits,
-    memory, schema, units,
+    Admission, Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, MemoryMax, Shards, Timeouts, UpstreamId, WebSocket,
+    check, limits, memory, schema, units,
 };
 
 const DESIGN_EXAMPLE: &str = r#"
@@ -63,6 +63,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(server.max_connections, 10_000);
     assert_eq!(server.header_timeout, Duration::from_secs(10));
     assert_eq!(server.body_timeout, Duration::from_secs(30));
+    assert_eq!((server.write_timeout, server.half_close), (Duration::from_secs(30), false));
     assert_eq!(server.idle_timeout, Duration::from_secs(60));
     assert_eq!(server.drain_timeout, Duration::from_secs(30));
     assert_eq!(server.max_body_bytes, 32 * 1024 * 1024);
@@ -77,6 +78,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(upstream.balance, Balance::LeastInFlight);
     assert_eq!(upstream.connect_timeout, Duration::from_secs(1));
     assert_eq!(upstream.first_byte_timeout, Duration::from_secs(120));
+    assert_eq!(upstream.stream_idle_timeout, Duration::from_secs(120));
     assert_eq!(upstream.total_timeout, Duration::from_secs(600));
     assert_eq!(upstream.pool_idle_timeout, Duration::from_secs(4));
     assert_eq!(upstream.pool_max_idle, 1024);
@@ -84,6 +86,7 @@ fn every_default_is_the_documented_one() {
     assert!(!upstream.forward_authorization);
     assert_eq!(upstream.concurrency, None);
     assert_eq!(upstream.endpoints[0].weight, 1);
+    assert_eq!((config.models[0].timeouts, config.models[0].stream_comments), (upstream.timeouts(), None));
     let batching = &config.models[0].batching;
     assert_eq!(batching.mode, BatchingMode::Exclusive);
     assert_eq!(batching.max_items, 32);
@@ -100,6 +103,26 @@ fn defaults_that_follow_other_keys() {
     assert_eq!((batching.in_flight, batching.timeout), (4, Duration::from_secs(20)));
     let batching = good(&with("", "batching = { mode = \"batching\", in_flight = 9, timeout = \"3s\" }", "")).models[0].batching.clone();
     assert_eq!((batching.in_flight, batching.timeout), (9, Duration::from_secs(3)));
+}
+
+#[test]
+fn models_and_routes_may_have_times_of_their_own() {
+    let second = Duration::from_secs(1);
+    let own = "timeouts = { first_byte = \"300s\", stream_idle = \"5s\", total = \"400s\" }";
+    let config = good(&with("", &format!("{own}\nstream_comments = \"15s\""), ""));
+    let model = &config.models[0];
+    assert_eq!(model.timeouts, Timeouts { first_byte: 300 * second, stream_idle: 5 * second, total: 400 * second });
+    assert_eq!((model.stream_comments, model.batching.timeout), (Some(15 * second), 400 * second));
+    let route = "\n[[routes]]\npath = \"/ws\"\nupstream = \"gpu0\"\nwebsocket = true\nwebsocket_idle_timeout = \"7s\"\ntimeouts = { total = \"9s\" }\n";
+    let config = good(&with("", "", route));
+    let route = &config.routes[0];
+    assert_eq!(route.websocket, Some(WebSocket { idle_timeout: 7 * second }));
+    assert_eq!((route.timeouts.total, route.timeouts.stream_idle), (9 * second, 120 * second));
+    let mistakes =
+        check("test.toml", &with("", "timeouts = { stream_idle = \"20s\", total = \"10s\", furst_byte = \"1s\" }", "")).unwrap_err();
+    let told = mistakes.to_string();
+    assert_eq!(mistakes.list().len(), 2, "{told}");
+    assert!(told.contains("longer than the whole call may take") && told.contains("first_byte"), "{told}");
 }
 
 /// Writing every default of the schema out changes nothing: what the schema says is what happens.
@@ -133,7 +156,7 @@ fn the_schema_tells_the_true_defaults() {
     assert_eq!(written_out, left_out);
     assert_eq!(
         written,
-        16 + 1 + 9 + 5 + (9 + 2 + 5 + 6) + 2,
+        18 + 1 + 10 + 5 + (9 + 2 + 5 + 6) + 2,
         "a key without a default was added, or one with: say so in the schema and here"
     );
 }

@@ -16,11 +16,13 @@ mod known;
 mod request;
 mod response;
 mod scan;
+mod sse;
 mod status;
 mod target;
 #[cfg(test)]
 mod tests;
 mod trailer;
+mod websocket;
 
 pub use body::{BodyDecoder, BodyError, Step};
 pub use h1::{
@@ -31,4 +33,6 @@ pub use head::{Field, Framing, HeadError, HeadLimits, Method, Parsed, Version};
 pub use known::{Known, KnownSet};
 pub use request::RequestHead;
 pub use response::ResponseHead;
+pub use sse::{Event, EventReader};
 pub use status::reason_phrase;
+pub use websocket::{UPGRADE_LINES, WebSocketAccept};

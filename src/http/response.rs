@@ -11,7 +11,7 @@ use crate::sys::Span;
 /// A response head as places in the buffer it was parsed from. Reusable like `RequestHead`.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
-    /// 100-599. A 1xx (never 101, nothing here asks for it) has `Framing::None`, and another head follows it.
+    /// 100-599. A 1xx (a 101 only with `parse_switch`) has `Framing::None`, and another head follows it.
     pub status: u16,
     /// May be empty.
     pub reason: Span,
@@ -26,6 +26,8 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// Bytes of the buffer up to the body.
     pub head_len: usize,
+    /// A 101 was asked for.
+    pub(super) may_switch: bool,
 }
 
 impl Default for ResponseHead {
@@ -48,6 +50,7 @@ impl ResponseHead {
             declared_length: None,
             keep_alive: false,
             head_len: 0,
+            may_switch: false,
         }
     }
 
@@ -133,7 +136,7 @@ impl ResponseHead {
         if !(100..=599).contains(&status) {
             return Err(HeadError::bad("status_code"));
         }
-        if status == 101 {
+        if status == 101 && !self.may_switch {
             return Err(HeadError::bad("switching_unasked"));
         }
         self.status = status;

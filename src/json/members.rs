@@ -9,7 +9,8 @@ use super::DEPTH_MAX;
 use crate::sys::Span;
 
 /// The values of the `wanted` keys, where they lie in `body`. `None`: not an object, not JSON, or not plain; ask the slow way.
-pub(super) fn members<const N: usize>(body: &[u8], wanted: [&[u8]; N]) -> Option<[Option<Span>; N]> {
+#[must_use]
+pub fn members<const N: usize>(body: &[u8], wanted: [&[u8]; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut cursor = Cursor { text: body, at: 0 };
     cursor.take(b'{')?;

@@ -12,6 +12,7 @@ mod walk;
 mod tests;
 
 pub use answer::{AnswerShape, Element, Number, scan_answer};
+pub use members::members;
 pub use request::{EmbeddingsRequest, ItemKind, Items, Model, ModelRequest, scan_embeddings, scan_model, scan_output_tokens};
 pub use splice::{Pieces, Splice};
 

@@ -8,6 +8,8 @@ use crate::policy::Operation;
 pub enum Dialect {
     /// `{"error":{"message","type","param","code"}}`: `OpenAI`, vLLM and most others.
     OpenAi,
+    /// The same, but for the events of a stream: `OpenAI`'s Responses API names them.
+    Responses,
     /// `{"type":"error","error":{"type","message"}}`: Anthropic's Messages API.
     Anthropic,
 }
@@ -28,6 +30,7 @@ impl Dialect {
     pub const fn of(operation: Option<Operation>) -> Dialect {
         match operation {
             Some(Operation::Messages) => Dialect::Anthropic,
+            Some(Operation::Responses) => Dialect::Responses,
             _ => Dialect::OpenAi,
         }
     }
@@ -35,7 +38,7 @@ impl Dialect {
     /// Writes the envelope as JSON.
     pub fn write_error(self, out: &mut Vec<u8>, facts: ErrorFacts<'_>) {
         match self {
-            Dialect::OpenAi => {
+            Dialect::OpenAi | Dialect::Responses => {
                 out.extend_from_slice(b"{\"error\":{\"message\":");
                 push_text(out, facts.message);
                 out.extend_from_slice(b",\"type\":\"");
@@ -51,6 +54,38 @@ impl Dialect {
                 push_text(out, facts.message);
                 out.extend_from_slice(b"}}");
             }
+        }
+    }
+
+    /// Writes the error as an event of a stream that has begun, blank line and all. No end marker: the stream was cut, and the close that
+    /// follows says so too.
+    pub fn write_error_event(self, out: &mut Vec<u8>, facts: ErrorFacts<'_>) {
+        match self {
+            Dialect::OpenAi => {
+                out.extend_from_slice(b"data: ");
+                self.write_error(out, facts);
+            }
+            Dialect::Anthropic => {
+                out.extend_from_slice(b"event: error\ndata: ");
+                self.write_error(out, facts);
+            }
+            Dialect::Responses => {
+                out.extend_from_slice(b"event: error\ndata: {\"type\":\"error\",\"code\":");
+                push_text(out, facts.reason);
+                out.extend_from_slice(b",\"message\":");
+                push_text(out, facts.message);
+                out.extend_from_slice(b",\"param\":null}");
+            }
+        }
+        out.extend_from_slice(b"\n\n");
+    }
+
+    /// What is sent into a quiet stream to keep middleboxes from closing it. To be put between two events.
+    #[must_use]
+    pub const fn sign_of_life(self) -> &'static [u8] {
+        match self {
+            Dialect::OpenAi | Dialect::Responses => b": keep-alive\n\n",
+            Dialect::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
         }
     }
 }

@@ -99,7 +99,9 @@ label_values! {
         ConnectTimeout => "connect_timeout",
         /// No first byte in time.
         FirstByteTimeout => "first_byte_timeout",
-        /// The whole call, or a pause in the answer, took too long.
+        /// An event stream was silent for too long.
+        StreamIdleTimeout => "stream_idle_timeout",
+        /// The whole call took too long.
         TotalTimeout => "total_timeout",
         /// A pooled connection was closed before any byte of the answer.
         StaleConnection => "stale_connection",
@@ -109,6 +111,35 @@ label_values! {
         BadAnswer => "bad_answer",
         /// Aborted because all who waited had left.
         Cancelled => "cancelled",
+    }
+}
+
+label_values! {
+    /// How an event stream ended.
+    StreamOutcome {
+        /// In good order, and what it said was complete as far as that can be told.
+        Complete => "complete",
+        /// In good order, with an error among its events.
+        Error => "error",
+        /// The upstream closed or reset it in the middle.
+        Died => "died",
+        /// It was silent for too long.
+        IdleTimeout => "idle_timeout",
+        /// The whole call took too long.
+        TotalTimeout => "total_timeout",
+        /// The client left.
+        ClientClosed => "client_closed",
+    }
+}
+
+label_values! {
+    /// Which tokens.
+    TokenKind {
+        /// Of the prompt.
+        Input => "input",
+        Output => "output",
+        /// Of the prompt, those that came from a cache; counted as input too.
+        Cached => "cached",
     }
 }
 

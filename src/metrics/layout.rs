@@ -3,7 +3,10 @@
 //! A block is a row of sections; a section is a metric's series in mixed radix over its dimensions, each with its cells.
 
 use super::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
-use super::labels::{BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, STATUS_COUNT, ShedReason, UpstreamOutcome, status_values};
+use super::labels::{
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, STATUS_COUNT, ShedReason, StreamOutcome, TokenKind, UpstreamOutcome,
+    status_values,
+};
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
 use crate::policy::Operation;
@@ -125,6 +128,10 @@ pub(super) struct Offsets {
     /// By upstream: its first endpoint among all, and how many it has.
     endpoints: Box<[(usize, usize)]>,
     requests: usize,
+    stream_ttft: usize,
+    stream_itl: usize,
+    streams: usize,
+    stream_tokens: usize,
     batches: usize,
     batch_items: usize,
     batch_wait: usize,
@@ -170,7 +177,7 @@ impl Layout {
             sections.push(Section { metric, offset, dimensions, shape });
             offset
         };
-        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes } = &names;
+        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes, ends, tokens } = &names;
         let words = |all: &mut dyn Iterator<Item = &'static str>| -> Vec<Values> { all.map(|word| vec![word.to_owned()]).collect() };
         let to = words(&mut BreakerTo::ALL.iter().map(|one| one.as_str()));
         let fallback_reasons = words(&mut FallbackReason::ALL.iter().map(|one| one.as_str()));
@@ -181,6 +188,10 @@ impl Layout {
             shards: origins.len(),
             endpoints: endpoint_ranges(config),
             requests: section(Metric::Requests, &[targets, statuses], Shape::Number),
+            stream_ttft: section(Metric::StreamTtft, &[targets], Shape::Histogram(Scale::Time)),
+            stream_itl: section(Metric::StreamItl, &[targets], Shape::Histogram(Scale::Time)),
+            streams: section(Metric::Streams, &[targets, ends], Shape::Number),
+            stream_tokens: section(Metric::StreamTokens, &[targets, tokens], Shape::Number),
             batches: section(Metric::Batches, &[models, operations, reasons], Shape::Number),
             batch_items: section(Metric::BatchItems, &[models, operations], Shape::Histogram(Scale::Items)),
             batch_wait: section(Metric::BatchWait, &[models, operations], Shape::Histogram(Scale::Time)),
@@ -215,12 +226,23 @@ impl Layout {
 /// Each answers with a cell, or `None` for an id of another snapshot: then nothing is counted.
 impl Offsets {
     pub(super) fn request(&self, target: super::Target, status: usize) -> Option<usize> {
-        let target = match target {
-            super::Target::None => 0,
-            super::Target::Route(route) => 1 + below(route.0, self.routes)?,
-            super::Target::Model(model) => 1 + self.routes + below(model.0, self.models)?,
-        };
-        Some(self.requests + target * STATUS_COUNT + status)
+        Some(self.requests + self.target(target)? * STATUS_COUNT + status)
+    }
+
+    pub(super) fn stream_ttft(&self, target: super::Target) -> Option<usize> {
+        Some(self.stream_ttft + self.target(target)? * TIME_CELLS)
+    }
+
+    pub(super) fn stream_itl(&self, target: super::Target) -> Option<usize> {
+        Some(self.stream_itl + self.target(target)? * TIME_CELLS)
+    }
+
+    pub(super) fn stream(&self, target: super::Target, outcome: StreamOutcome) -> Option<usize> {
+        Some(self.streams + self.target(target)? * StreamOutcome::ALL.len() + outcome.index())
+    }
+
+    pub(super) fn stream_tokens(&self, target: super::Target, kind: TokenKind) -> Option<usize> {
+        Some(self.stream_tokens + self.target(target)? * TokenKind::ALL.len() + kind.index())
     }
 
     pub(super) fn batch(&self, model: u32, operation: Operation, reason: BatchReason) -> Option<usize> {
@@ -307,6 +329,14 @@ impl Offsets {
         Some(self.hedges + below(model, self.models)? * HedgeResult::ALL.len() + result.index())
     }
 
+    fn target(&self, target: super::Target) -> Option<usize> {
+        Some(match target {
+            super::Target::None => 0,
+            super::Target::Route(route) => 1 + below(route.0, self.routes)?,
+            super::Target::Model(model) => 1 + self.routes + below(model.0, self.models)?,
+        })
+    }
+
     fn by_operation(&self, model: u32, operation: Operation) -> Option<usize> {
         Some(below(model, self.models)? * Operation::ALL.len() + operation as usize)
     }
@@ -328,6 +358,8 @@ struct Names {
     upstreams: Vec<Values>,
     endpoints: Vec<Values>,
     outcomes: Vec<Values>,
+    ends: Vec<Values>,
+    tokens: Vec<Values>,
 }
 
 impl Names {
@@ -344,6 +376,8 @@ impl Names {
             origins: (0..shards).map(|shard| vec![shard.to_string()]).collect(),
             upstreams: config.upstreams.iter().map(|upstream| vec![upstream.name.clone()]).collect(),
             endpoints: endpoint_names(config).into_iter().flatten().map(Vec::from).collect(),
+            ends: StreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+            tokens: TokenKind::ALL.iter().map(|kind| vec![kind.as_str().to_owned()]).collect(),
             outcomes: UpstreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
         }
     }

@@ -14,7 +14,9 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use labels::{BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShedReason, Target, UpstreamOutcome};
+pub use labels::{
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShedReason, StreamOutcome, Target, TokenKind, UpstreamOutcome,
+};
 pub use names::{Description, Kind, METRICS, Metric};
 pub use registry::{BreakerCounts, Breakers, CONTENT_TYPE, Registry, TooManySnapshots};
 pub use shard::{RingStats, ShardMetrics};

@@ -63,6 +63,14 @@ metrics! {
         "Requests that wait for a place at the upstream";
     AdmissionWait Histogram "headrace_admission_wait_seconds" ["upstream"]
         "Time requests waited for a place and got it; those that got one at once are not counted";
+    StreamTtft Histogram "headrace_stream_ttft_seconds" ["route", "model"]
+        "Time from a request's head to the first event of the stream that answered it";
+    StreamItl Histogram "headrace_stream_itl_seconds" ["route", "model"]
+        "Time between two arrivals of events in a stream";
+    Streams Counter "headrace_streams_total" ["route", "model", "outcome"]
+        "Event streams that were passed on, by how they ended";
+    StreamTokens Counter "headrace_stream_tokens_total" ["route", "model", "kind"]
+        "Tokens of streams, where the server told their usage";
 
     Batches Counter "headrace_batches_total" ["model", "operation", "reason"]
         "Batches sent, by why they left when they did";

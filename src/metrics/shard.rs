@@ -2,7 +2,9 @@
 //! hash, no string, no lock prefix. An id of another snapshot is ignored (and stops a debug build: the ids were mixed up).
 
 use super::buckets::Scale;
-use super::labels::{BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShedReason, Target, UpstreamOutcome, status_index};
+use super::labels::{
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShedReason, StreamOutcome, Target, TokenKind, UpstreamOutcome, status_index,
+};
 use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
 use super::names::Metric;
 use crate::config::{ModelId, UpstreamId};
@@ -55,6 +57,30 @@ impl ShardMetrics {
 
     pub fn shed(&self, reason: ShedReason) {
         self.core.add(CORE_SHED + reason.index(), 1);
+    }
+
+    /// The first event of a stream came `nanos` after its request.
+    pub fn stream_ttft(&self, target: Target, nanos: u64) {
+        if let Some(cell) = self.offsets.stream_ttft(target) {
+            observe(&self.labelled, cell, Scale::Time, nanos);
+        }
+    }
+
+    /// Events of a stream came `nanos` after those before.
+    pub fn stream_itl(&self, target: Target, nanos: u64) {
+        if let Some(cell) = self.offsets.stream_itl(target) {
+            observe(&self.labelled, cell, Scale::Time, nanos);
+        }
+    }
+
+    /// A stream ended.
+    pub fn stream(&self, target: Target, outcome: StreamOutcome) {
+        self.count(self.offsets.stream(target, outcome), 1);
+    }
+
+    /// A stream's server told how many tokens it took.
+    pub fn stream_tokens(&self, target: Target, kind: TokenKind, count: u64) {
+        self.count(self.offsets.stream_tokens(target, kind), count);
     }
 
     /// A batch of `items` left. Counts it by reason and observes its size.

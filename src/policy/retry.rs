@@ -27,6 +27,8 @@ pub enum Failure {
     RateLimited,
     /// The answer is a 5xx.
     ServerError,
+    /// A stream whose first event is an error that is not the client's fault: the server said that it did nothing.
+    Refused,
 }
 
 /// What has happened to the request so far.
@@ -72,7 +74,7 @@ pub fn decide(failure: Failure, attempt: Attempt) -> Retry {
     }
     let rules = attempt.rules;
     let allowed = match failure {
-        Failure::Connect => rules.on_connect,
+        Failure::Connect | Failure::Refused => rules.on_connect,
         // Not stale after all: a fresh connection never is. Treat it as what it looks like.
         Failure::StaleConnection | Failure::Transport => rules.on_reset && attempt.idempotent,
         Failure::RateLimited => rules.on_429,
@@ -86,7 +88,7 @@ pub fn decide(failure: Failure, attempt: Attempt) -> Retry {
 /// that clients that failed together do not come back together. None where nothing was sent and another endpoint is there to be tried.
 #[must_use]
 pub fn backoff(rules: &RetryRules, failure: Failure, calls: u32, other_endpoint: bool, draw: u32) -> Duration {
-    if failure == Failure::Connect && other_endpoint {
+    if matches!(failure, Failure::Connect | Failure::Refused) && other_endpoint {
         return Duration::ZERO;
     }
     let doublings = calls.saturating_sub(1).min(16);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    Admin, Admission, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, MemoryMax, Model, Server, Shards,
-    Upstream, UpstreamId,
+    Admin, Admission, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, MemoryMax, Model, Route, Server,
+    Shards, Timeouts, Upstream, UpstreamId,
 };
 
 mod adaptive;
@@ -39,6 +39,8 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             max_connections: 10_000,
             header_timeout: second,
             body_timeout: second,
+            write_timeout: second,
+            half_close: false,
             idle_timeout: second,
             drain_timeout: second,
             max_held_bytes: 256 << 20,
@@ -61,6 +63,7 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             balance: Balance::LeastInFlight,
             connect_timeout: second,
             first_byte_timeout: second,
+            stream_idle_timeout: second,
             total_timeout: second,
             pool_idle_timeout: second,
             pool_max_idle: 256,
@@ -76,9 +79,22 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
                 upstream: UpstreamId(0),
                 batching: batching.clone(),
                 resilience: crate::config::ModelResilience::default(),
+                timeouts: timeouts(),
+                stream_comments: None,
             })
             .collect(),
         routes: Vec::new(),
         canned: Vec::new(),
     }
+}
+
+/// A second for everything.
+pub(crate) fn timeouts() -> Timeouts {
+    let second = Duration::from_secs(1);
+    Timeouts { first_byte: second, stream_idle: second, total: second }
+}
+
+/// A route as `sample_config` would have it.
+pub(crate) fn route(path: &str) -> Route {
+    Route { path: path.to_owned(), upstream: UpstreamId(0), timeouts: timeouts(), websocket: None }
 }

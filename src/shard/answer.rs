@@ -31,14 +31,14 @@ pub(super) async fn own(shard: &Shard, connection: &mut Connection, request: &mu
     Ok(Answered { status: 200 })
 }
 
-/// Sends what is ready. A client that does not read is cut after `body_timeout`.
+/// Sends what is ready. A client that does not read is cut after `server.write_timeout`.
 pub(super) async fn send(shard: &Shard, connection: &mut Connection, parts: impl Into<Parts>) -> Result<(), Error> {
     connection.socket.start_send(parts);
     sent(shard, connection).await
 }
 
 /// Sends the next piece of an answer that goes on. A small one is not waited for: the next piece, which may be long in coming, waits for
-/// it instead. A client that does not read so keeps at most one such piece here, and is cut after `body_timeout` when the next has come.
+/// it instead. A client that does not read so keeps at most one such piece here, and is cut after `write_timeout` when the next has come.
 pub(super) async fn send_on(shard: &Shard, connection: &mut Connection, parts: impl Into<Parts>) -> Result<(), Error> {
     let parts = parts.into();
     // Heard here, and not by being woken for it: that the kernel took the former piece, or that the client is gone.
@@ -66,24 +66,41 @@ fn is_small(parts: &Parts) -> bool {
     parts.len() <= UNWAITED_MAX && !parts.holds_lease()
 }
 
-/// Waits until the kernel has what [`send_last`] left behind, before the connection is closed.
-pub(super) async fn flush(shard: &Shard, socket: &Socket) {
+/// Waits until the kernel has what [`send_last`] left behind, before the connection is closed. False when the client did not take it.
+pub(super) async fn flush(shard: &Shard, socket: &Socket) -> bool {
     if socket.is_sending() {
-        let by = shard.rt.now() + shard.current.borrow().config.server.body_timeout;
-        let _ = shard.rt.before(by, socket.sent()).await;
+        let by = shard.rt.now() + shard.current.borrow().config.server.write_timeout;
+        if shard.rt.before(by, socket.sent()).await.is_none() {
+            return false;
+        }
     }
+    !socket.has_failed()
 }
 
-/// Waits until everything queued is with the kernel.
+/// Waits until everything queued is with the kernel, for as long as the client takes some of it within each `server.write_timeout`.
 pub(super) async fn sent(shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
-    let by = shard.rt.now() + shard.current.borrow().config.server.body_timeout;
+    let step = shard.current.borrow().config.server.write_timeout / STALL_STEPS;
     let Connection { socket, input, .. } = connection;
-    let stalled = race(client_gone(shard, socket, input), shard.rt.sleep_until(by));
-    match race(socket.sent(), stalled).await {
-        Either::First(Ok(())) => Ok(()),
-        Either::First(Err(_)) | Either::Second(_) => Err(Error::ClientGone),
+    let (mut taken, mut stalled) = (None, 0);
+    loop {
+        let late = race(client_gone(shard, socket, input), shard.rt.sleep_until(shard.rt.now() + step));
+        match race(socket.sent(), late).await {
+            Either::First(Ok(())) => return Ok(()),
+            Either::First(Err(_)) | Either::Second(Either::First(())) => return Err(Error::ClientGone),
+            Either::Second(Either::Second(())) => {
+                // What the client took is asked for only here, where something is late already.
+                let now_taken = Some(socket.taken_bytes());
+                stalled = if now_taken == taken { stalled + 1 } else { 0 };
+                taken = now_taken;
+                if stalled == STALL_STEPS {
+                    return Err(Error::ClientGone);
+                }
+            }
+        }
     }
 }
 
+/// Looks at a client that does not read within one `server.write_timeout`: it is cut that much later at most.
+const STALL_STEPS: u32 = 4;
 /// What a client that does not read may leave unsent here between two exchanges.
 const UNWAITED_MAX: usize = 16 * 1024;

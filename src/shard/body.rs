@@ -101,6 +101,7 @@ impl RequestBody {
         while !self.is_done() {
             let quiet = shard.current.borrow().config.server.body_timeout;
             self.fill_within(shard, connection, patience(quiet, whole.len() as u64, shard.rt.now().since(began))).await?;
+            self.begun = true;
             admit::may_gather(shard)?;
             while !connection.input.is_empty() && !self.is_done() {
                 let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
@@ -130,7 +131,6 @@ impl RequestBody {
     }
 
     async fn fill_within(&mut self, shard: &Shard, connection: &mut Connection, patience: Duration) -> Result<(), Error> {
-        self.begun = true;
         if !connection.input.is_empty() {
             return Ok(());
         }
@@ -163,6 +163,7 @@ impl RequestBody {
     async fn read_away(&mut self, shard: &Shard, connection: &mut Connection) -> Result<(), Error> {
         while !self.is_done() {
             self.fill(shard, connection).await?;
+            self.begun = true;
             let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
             connection.input.consume(&shard.rt, step.consumed);
         }

@@ -12,7 +12,7 @@ use super::{Shard, answer};
 use crate::config::limits;
 use crate::http::{RequestHead, client_addr_text};
 use crate::llm::Dialect;
-use crate::metrics::Target;
+use crate::metrics::{Phase, Target};
 use crate::runtime::{Either, Socket, race};
 use crate::sys::Instant;
 
@@ -38,7 +38,7 @@ pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, _open: Open) {
         let after = match next_request(&shard, &mut connection).await {
             Next::Request => exchange(&shard, &mut connection).await,
             Next::Refused(error) => refuse(&shard, &mut connection, &error).await,
-            Next::Closed => return answer::flush(&shard, &connection.socket).await,
+            Next::Closed => return close(&shard, &connection).await,
         };
         match after {
             After::KeepAlive => connection.since = shard.rt.now(),
@@ -47,6 +47,13 @@ pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, _open: Open) {
             After::Cut => return,
             After::Reset => return connection.socket.reset_on_drop(),
         }
+    }
+}
+
+/// Closes an idle connection. When the client has not taken the end of its last answer, which was not waited for, it has left.
+async fn close(shard: &Shard, connection: &Connection) {
+    if !answer::flush(shard, &connection.socket).await {
+        shard.current.borrow().metrics.client_closed(Phase::Relay);
     }
 }
 
@@ -89,6 +96,8 @@ pub(super) async fn client_gone(shard: &Shard, socket: &Socket, input: &mut Inpu
                 input.push(&shard.rt, lease);
                 input.settle(&shard.rt);
             }
+            // A client that ended its side may read on, where it is allowed to.
+            Ok(None) if shard.current.borrow().config.server.half_close => return std::future::pending().await,
             Ok(None) | Err(_) => return,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::batch::Failure;
 use crate::http::{BodyError, HeadError};
 use crate::json::ScanError;
-use crate::metrics::ShedReason;
+use crate::metrics::{ShedReason, UpstreamOutcome};
 
 /// Who caused an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,8 @@ pub enum Error {
     NoRoute,
     MethodNotAllowed,
     UpgradeRefused,
+    /// A websocket that is not asked for as it must be.
+    WebSocket(HeadError),
     /// No endpoint could be reached.
     UpstreamUnreachable,
     /// The connection died before the answer was whole; nothing of it went to the client.
@@ -67,6 +69,8 @@ pub enum Error {
     },
     /// A part of the answer went to the client already: it can only be cut.
     Cut,
+    /// An event stream was cut, and the client was told so by an event; how the call ended.
+    StreamCut(UpstreamOutcome),
     /// There is nobody to answer.
     ClientGone,
 }
@@ -90,6 +94,7 @@ impl Error {
             | Error::MethodNotAllowed
             | Error::UpgradeRefused
             | Error::ContextLength
+            | Error::WebSocket(_)
             | Error::Refused { reason: ShedReason::TenantShare, .. }
             | Error::ClientGone => Fault::Client,
             Error::UpstreamUnreachable
@@ -98,7 +103,8 @@ impl Error {
             | Error::UpstreamFailed
             | Error::UpstreamPaused { .. }
             | Error::UpstreamAnswer(_)
-            | Error::Cut => Fault::Upstream,
+            | Error::Cut
+            | Error::StreamCut(_) => Fault::Upstream,
             Error::Batch(Failure::QueueFull { .. } | Failure::PredictedLate { .. }) | Error::Shed(_) | Error::Refused { .. } => {
                 Fault::Gateway
             }
@@ -136,6 +142,7 @@ impl Error {
             Error::NoRoute => "no_route",
             Error::MethodNotAllowed => "method_not_allowed",
             Error::UpgradeRefused => "upgrade_not_supported",
+            Error::WebSocket(error) => error.reason,
             Error::UpstreamUnreachable => "upstream_unreachable",
             Error::UpstreamBroken => "upstream_broken",
             Error::UpstreamTimeout => "upstream_timeout",
@@ -146,6 +153,9 @@ impl Error {
             Error::Batch(failure) => failure.reason(),
             Error::Shed(reason) | Error::Refused { reason, .. } => reason.as_str(),
             Error::Cut => "answer_cut",
+            Error::StreamCut(UpstreamOutcome::StreamIdleTimeout) => "stream_idle_timeout",
+            Error::StreamCut(UpstreamOutcome::FirstByteTimeout | UpstreamOutcome::TotalTimeout) => "upstream_timeout",
+            Error::StreamCut(_) => "upstream_broken",
             Error::ClientGone => "client_closed",
         }
     }

@@ -14,6 +14,7 @@ use super::gate::Permit;
 use super::respond::{Framed, write_error};
 use super::route::{Plan, decode, route};
 use super::snapshot::Snapshot;
+use super::upgrade::upgrade;
 use super::{Shard, admit, answer};
 use crate::config::ModelId;
 use crate::http::{Method, Version};
@@ -84,7 +85,7 @@ pub(super) async fn exchange(shard: &Rc<Shard>, connection: &mut Connection) -> 
             let after = request.body.discard(shard, connection).await;
             if after == After::Cut {
                 // The answer stands: it was good, only what followed was not.
-                answer::flush(shard, &connection.socket).await;
+                let _ = answer::flush(shard, &connection.socket).await;
             }
             after
         }
@@ -133,6 +134,7 @@ async fn answered(
     let result = match plan {
         Plan::Own(own) => return answer::own(shard, connection, request, own).await,
         Plan::Forward(plan) => admitted(shard, snapshot, connection, request, plan).await,
+        Plan::Upgrade(plan) => Box::pin(upgrade(shard, snapshot, connection, request, plan)).await,
         Plan::Coalesce(plan) => coalesce(shard, snapshot, connection, request, plan).await,
     };
     match result {
@@ -150,12 +152,15 @@ async fn conclude(shard: &Shard, snapshot: &Snapshot, connection: &mut Connectio
             return After::Cut;
         }
         Error::Cut => return After::Reset,
+        // What was sent last says that it is cut; a reset could destroy it on its way.
+        Error::StreamCut(_) => return After::Linger,
         Error::Shed(reason) | Error::Refused { reason, .. } => snapshot.metrics.shed(*reason),
         Error::Batch(failure) => super::coalesce::count_failure(&snapshot.metrics, *failure),
         _ => {}
     }
     // A broken or late body leaves the connection without framing.
-    let framing_lost = matches!(error, Error::Body(_) | Error::BodyTimeout | Error::BodyTooLarge { .. } | Error::UpgradeRefused);
+    let framing_lost =
+        matches!(error, Error::Body(_) | Error::BodyTimeout | Error::BodyTooLarge { .. } | Error::UpgradeRefused | Error::WebSocket(_));
     request.keep_alive &= !framing_lost && request.body.is_short();
     let mut out = shard.rt.take_vec();
     let framed =

@@ -13,12 +13,13 @@ use super::hedge::call_hedged;
 use super::relay::{Outgoing, relay, take_body};
 use super::retry::{Judged, Tries, judge};
 use super::snapshot::Snapshot;
+use super::stream;
 use super::upstream::{CallError, Channel, InFlight, outcome_of};
 use super::{Shard, admit};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::policy::Failure;
+use crate::policy::{Attempt, Failure, Retry, decide};
 use crate::runtime::{Either, Socket, race};
 use crate::sys::{Instant, Parts};
 
@@ -91,8 +92,7 @@ async fn forward(
     plan: ForwardPlan,
 ) -> Result<Answered, Error> {
     request.phase = Phase::Call;
-    let config = snapshot.config.upstream(plan.upstream);
-    let by = shard.rt.now() + config.total_timeout;
+    let by = shard.rt.now() + snapshot.timeouts(request.target, plan.upstream).total;
     let mut tries = Tries::begin(snapshot, request, plan.upstream);
     loop {
         let endpoint = tries.pick(shard, snapshot, request)?;
@@ -106,7 +106,9 @@ async fn forward(
             _ => call_once(shard, snapshot, connection, request, &plan, &call, tries.fresh.is_some(), by).await,
         };
         let endpoint = call.endpoint;
-        let failed = match tried {
+        tries.attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
+        let others = snapshot.config.upstream(plan.upstream).endpoints.len() > 1;
+        let failed = match tried.and_then(|channel| refused(channel, tries.attempt, others)) {
             Ok(mut channel) => {
                 let status = channel.incoming.head.status;
                 admit::answered(shard, request, status);
@@ -137,7 +139,6 @@ async fn forward(
             Err(Stop::Upstream(error)) => {
                 call.finish(shard, error.outcome);
                 admit::failed(shard, request, error.failure == Failure::Timeout);
-                tries.attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
                 if !tries.go_on_after(shard, snapshot, endpoint, &error)? {
                     continue;
                 }
@@ -178,7 +179,8 @@ async fn call_once(
             false
         }
     };
-    let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
+    let timeouts = snapshot.timeouts(request.target, plan.upstream);
+    let first_byte_by = by.min(shard.rt.now() + timeouts.first_byte);
     let Connection { socket, input, .. } = &mut *connection;
     let began = shard.rt.now();
     let headed = if is_headed {
@@ -195,7 +197,18 @@ async fn call_once(
     }
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
     headed.map_err(Stop::Upstream)?;
+    if stream::is_event_stream(&channel.incoming) {
+        Box::pin(stream::open(shard, snapshot, connection, request, &mut channel, first_byte_by, timeouts.stream_idle)).await?;
+    }
     Ok(channel)
+}
+
+/// A stream whose first event is an error is a failed try, where another endpoint may be tried; else it is passed on as it is.
+fn refused(channel: Channel, attempt: Attempt, others: bool) -> Result<Channel, Stop> {
+    match stream::refusal(&channel) {
+        Some(error) if others && decide(error.failure, attempt) != Retry::No => Err(Stop::Upstream(error)),
+        _ => Ok(channel),
+    }
 }
 
 /// The head, and the body as far as it is here.
@@ -245,6 +258,7 @@ async fn pump(shard: &Shard, connection: &mut Connection, body: &mut RequestBody
     }
     while !body.is_done() {
         body.fill(shard, connection).await.map_err(Stop::Exchange)?;
+        body.begun = true;
         let mut out = head.take().map_or_else(|| Outgoing::new(shard.rt.take_vec()), Outgoing::behind);
         let Connection { socket, input, .. } = &mut *connection;
         let broken = take_body(&shard.rt, &mut body.decoder, input, socket, chunked, &mut out).err();

@@ -29,8 +29,12 @@ pub(super) fn end_of(outcome: UpstreamOutcome, rules: &Breaker) -> CallEnd {
         O::ServerError if rules.error_rate == Share::NONE => CallEnd::Good,
         O::ServerError => CallEnd::Erred,
         O::ConnectFailed | O::ConnectTimeout | O::Transport | O::BadAnswer => CallEnd::Failed,
-        O::FirstByteTimeout | O::TotalTimeout if rules.error_rate != Share::NONE || rules.slow_rate != Share::NONE => CallEnd::Erred,
-        O::FirstByteTimeout | O::TotalTimeout | O::StaleConnection | O::Cancelled => CallEnd::Unknown,
+        O::FirstByteTimeout | O::StreamIdleTimeout | O::TotalTimeout
+            if rules.error_rate != Share::NONE || rules.slow_rate != Share::NONE =>
+        {
+            CallEnd::Erred
+        }
+        O::FirstByteTimeout | O::StreamIdleTimeout | O::TotalTimeout | O::StaleConnection | O::Cancelled => CallEnd::Unknown,
     }
 }
 

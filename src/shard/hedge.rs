@@ -51,13 +51,13 @@ async fn either(
     let began = shard.rt.now();
     let hedger = || snapshot.hedgers[model.0 as usize].borrow_mut();
     let Some(after) = hedger().as_mut().and_then(Hedger::handle_call) else {
-        let answered = one(shard, snapshot, method, plan, call, by).await;
+        let answered = one(shard, snapshot, method, plan, call, model, by).await;
         learn(shard, snapshot, model, began, &answered);
         return answered;
     };
     let mut second = None;
     let raced = {
-        let mut first = pin!(one(shard, snapshot, method, plan, call, by));
+        let mut first = pin!(one(shard, snapshot, method, plan, call, model, by));
         if let Either::First(answered) = race(first.as_mut(), shard.rt.sleep_until(began + after)).await {
             Raced { answered, second_won: false, lost: None }
         } else {
@@ -68,7 +68,7 @@ async fn either(
                 Some(other) => {
                     snapshot.metrics.hedge(model, HedgeResult::Sent);
                     let begun = second.insert(InFlight::begin(snapshot, plan.upstream, other, shard.rt.now()));
-                    better_of(first, pin!(one(shard, snapshot, method, plan, begun, by))).await
+                    better_of(first, pin!(one(shard, snapshot, method, plan, begun, model, by))).await
                 }
             }
         }
@@ -125,13 +125,14 @@ async fn one(
     method: Method,
     plan: &ForwardPlan,
     call: &InFlight,
+    model: ModelId,
     by: Instant,
 ) -> Result<Channel, CallError> {
     let config = snapshot.config.upstream(plan.upstream);
     let mut channel = Channel::open(shard, snapshot, call, false).await?;
     let authority = &config.endpoints[call.endpoint as usize].authority;
     channel.start_send(message(shard, &plan.rendered, authority, &plan.body));
-    let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
+    let first_byte_by = by.min(shard.rt.now() + snapshot.config.model(model).timeouts.first_byte);
     channel.incoming.read_head(&shard.rt, &channel.socket, method, first_byte_by).await?;
     call.answered(shard.rt.now(), channel.incoming.head.status);
     Ok(channel)

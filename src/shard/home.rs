@@ -150,8 +150,7 @@ fn next<T>(home: &std::cell::RefCell<batch::Home>, poll: impl FnOnce(&mut batch:
 /// Makes one upstream call and says what came of it.
 async fn run_call(shard: &Shard, snapshot: &Rc<Snapshot>, call: Call) -> CallOutcome {
     let upstream = snapshot.config.model(call.model).upstream;
-    let config = snapshot.config.upstream(upstream);
-    let by = call.deadline.min(shard.rt.now() + config.total_timeout);
+    let by = call.deadline.min(shard.rt.now() + snapshot.config.model(call.model).timeouts.total);
     let endpoint = snapshot.upstream(upstream).usable(call.endpoint, shard.rt.now());
     let mut fresh = false;
     loop {
@@ -180,9 +179,12 @@ fn failed(error: CallError) -> CallOutcome {
         Failure::Connect => CallOutcome::NotSent,
         Failure::Timeout => CallOutcome::TimedOut,
         Failure::BadAnswer if error.reason == TOO_LARGE => CallOutcome::TooLarge,
-        Failure::StaleConnection | Failure::Transport | Failure::BadAnswer | Failure::RateLimited | Failure::ServerError => {
-            CallOutcome::Broken
-        }
+        Failure::StaleConnection
+        | Failure::Transport
+        | Failure::BadAnswer
+        | Failure::Refused
+        | Failure::RateLimited
+        | Failure::ServerError => CallOutcome::Broken,
     }
 }
 
@@ -198,7 +200,7 @@ async fn one_call(
     let mut channel = Channel::open(shard, snapshot, in_flight, fresh).await?;
     let authority = &config.endpoints[in_flight.endpoint as usize].authority;
     channel.start_send(message(shard, &call.body, authority));
-    let first_byte_by = by.min(shard.rt.now() + config.first_byte_timeout);
+    let first_byte_by = by.min(shard.rt.now() + snapshot.config.model(call.model).timeouts.first_byte);
     channel.incoming.read_head(&shard.rt, &channel.socket, Method::Post, first_byte_by).await?;
     in_flight.answered(shard.rt.now(), channel.incoming.head.status);
     let retry_after = in_flight.heed(shard, snapshot, &channel.incoming.head, channel.incoming.input.bytes());

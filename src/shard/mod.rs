@@ -23,9 +23,11 @@ mod respond;
 mod retry;
 mod route;
 mod snapshot;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod upgrade;
 mod upstream;
 
 use std::cell::{Cell, RefCell};

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::exchange::{Answered, Request, nanos};
 use super::input::Input;
 use super::snapshot::Snapshot;
+use super::stream;
 use super::upstream::{CallError, Channel, InFlight, outcome_of};
 use crate::http::{
     BodyDecoder, BodyError, CHUNK_END, Framing, LAST_CHUNK, ResponseEdit, framing_for_client, write_chunk_header, write_response_head,
@@ -109,10 +110,18 @@ pub(super) async fn relay(
     let began = shard.rt.now();
     let status = channel.incoming.head.status;
     let (endpoint, upstream) = (call.endpoint, call.upstream());
-    match pass_on(shard, snapshot, connection, request, &mut channel, by).await {
-        Ok(()) => call.finish(shard, outcome_of(status)),
+    let passed = match channel.incoming.opening.take() {
+        None => pass_on(shard, snapshot, connection, request, &mut channel, by).await.map(|()| outcome_of(status)),
+        Some(opening) => Box::pin(stream::pass_on(shard, snapshot, connection, request, &mut channel, *opening, by)).await,
+    };
+    match passed {
+        Ok(outcome) => call.finish(shard, outcome),
         Err(error) => {
-            let outcome = if matches!(error, Error::ClientGone) { UpstreamOutcome::Cancelled } else { UpstreamOutcome::Transport };
+            let outcome = match error {
+                Error::ClientGone => UpstreamOutcome::Cancelled,
+                Error::StreamCut(outcome) => outcome,
+                _ => UpstreamOutcome::Transport,
+            };
             call.finish(shard, outcome);
             return Err(error);
         }

@@ -7,7 +7,7 @@ use super::error::Error;
 use crate::batch::Failure;
 use crate::http::write_own_response;
 use crate::llm::{Dialect, ErrorFacts};
-use crate::metrics::ShedReason;
+use crate::metrics::{ShedReason, UpstreamOutcome};
 
 /// How an error answer is framed.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Error {
     /// The status a client sees. 499 is nginx's for a client that left; it is only counted, never sent.
     pub(super) fn status(&self) -> u16 {
         match self {
-            Error::Head(error) => error.status,
+            Error::Head(error) | Error::WebSocket(error) => error.status,
             Error::HeadTimeout | Error::BodyTimeout => 408,
             Error::BodyTooLarge { .. } => 413,
             Error::Body(_) | Error::Json(_) | Error::Path | Error::ModelMissing | Error::ContextLength => 400,
@@ -34,7 +34,8 @@ impl Error {
             Error::MethodNotAllowed => 405,
             Error::UpgradeRefused => 501,
             Error::UpstreamUnreachable | Error::UpstreamPaused { .. } | Error::Batch(Failure::UpstreamUnreachable) => 503,
-            Error::UpstreamBroken | Error::UpstreamFailed | Error::UpstreamAnswer(_) | Error::Cut => 502,
+            Error::StreamCut(UpstreamOutcome::FirstByteTimeout | UpstreamOutcome::StreamIdleTimeout | UpstreamOutcome::TotalTimeout) => 504,
+            Error::UpstreamBroken | Error::UpstreamFailed | Error::UpstreamAnswer(_) | Error::Cut | Error::StreamCut(_) => 502,
             Error::Batch(Failure::UpstreamBroken | Failure::AnswerTooLarge) => 502,
             Error::UpstreamTimeout | Error::Batch(Failure::UpstreamTimeout | Failure::DeadlineExceeded) => 504,
             Error::Batch(Failure::QueueFull { .. }) => 429,
@@ -64,7 +65,8 @@ impl Error {
             Error::ModelUnknown => "No configured model takes this name; GET /v1/models lists those there are.",
             Error::NoRoute => "Nothing is configured for this path; add a [[routes]] entry, or use a model call such as /v1/embeddings.",
             Error::MethodNotAllowed => "This path does not take this method.",
-            Error::UpgradeRefused => "This gateway does not upgrade connections; send a plain HTTP/1.1 request.",
+            Error::UpgradeRefused => "This path takes no websockets; send a plain HTTP/1.1 request, or set routes.websocket = true for it.",
+            Error::WebSocket(_) => "A websocket is asked for with version 13, one key of 16 bytes in base64 and no body (RFC 6455).",
             Error::UpstreamUnreachable | Error::Batch(Failure::UpstreamUnreachable) => "No model server could be reached; try again.",
             Error::UpstreamBroken | Error::Batch(Failure::UpstreamBroken) => {
                 "The model server closed the connection before its answer was whole."
@@ -95,6 +97,13 @@ impl Error {
             }
             Error::Shed(_) => "The gateway is at a limit of its own and refused this request to protect the others; try again.",
             Error::Cut => "The answer was cut.",
+            Error::StreamCut(UpstreamOutcome::StreamIdleTimeout) => {
+                "The model server sent nothing for too long and the answer was cut (stream_idle_timeout); ask again."
+            }
+            Error::StreamCut(UpstreamOutcome::FirstByteTimeout | UpstreamOutcome::TotalTimeout) => {
+                "The answer took too long and was cut (first_byte_timeout, total_timeout)."
+            }
+            Error::StreamCut(_) => "The model server closed the connection before its answer was whole; ask again.",
             Error::ClientGone => "The client has left.",
         })
     }
@@ -115,6 +124,9 @@ pub(super) fn write_error(out: &mut Vec<u8>, error: &Error, framed: Framed<'_>) 
     if matches!(error, Error::MethodNotAllowed) {
         fields.extend_from_slice(b"allow: GET, HEAD\r\n");
     }
+    if status == 426 {
+        fields.extend_from_slice(b"upgrade: websocket\r\nsec-websocket-version: 13\r\n");
+    }
     if !framed.request_id.is_empty() {
         push_request_id(&mut fields, framed.request_id);
     }
@@ -122,6 +134,11 @@ pub(super) fn write_error(out: &mut Vec<u8>, error: &Error, framed: Framed<'_>) 
     if !framed.head_only {
         out.extend_from_slice(&body);
     }
+}
+
+/// Writes the error as an event, for a client whose stream has begun.
+pub(super) fn write_error_event(out: &mut Vec<u8>, error: &Error, dialect: Dialect) {
+    dialect.write_error_event(out, ErrorFacts { status: error.status(), reason: error.reason(), message: &error.message() });
 }
 
 pub(super) fn push_request_id(fields: &mut Vec<u8>, id: &[u8]) {

@@ -12,8 +12,9 @@ use super::exchange::Request;
 use super::fallback::Spare;
 use super::forward::{ForwardBody, ForwardPlan, Rendered};
 use super::snapshot::Snapshot;
-use crate::config::{BatchingMode, ModelId, UpstreamId};
-use crate::http::{Framing, Known, Method, RequestEdit, write_request_fields, write_request_line};
+use super::upgrade::{UpgradePlan, allowed, push_upgrade};
+use crate::config::{BatchingMode, ModelId, RouteId, UpstreamId, defaults};
+use crate::http::{Framing, Known, Method, RequestEdit, WebSocketAccept, write_request_fields, write_request_line};
 use crate::json::{scan_embeddings, scan_model};
 use crate::llm::Dialect;
 use crate::metrics::Target;
@@ -23,6 +24,7 @@ use crate::policy::{Operation, normal_form};
 pub(super) enum Plan {
     Own(Own),
     Forward(ForwardPlan),
+    Upgrade(UpgradePlan),
     Coalesce(CoalescePlan),
 }
 
@@ -30,14 +32,12 @@ pub(super) enum Plan {
 pub(super) enum Routed {
     Models,
     To(UpstreamId),
+    WebSocket(RouteId, WebSocketAccept),
     Model(Operation),
 }
 
 /// Which way a request's path leads.
 pub(super) fn route(snapshot: &Snapshot, connection: &Connection, request: &mut Request) -> Result<Routed, Error> {
-    if connection.head.upgrade {
-        return Err(Error::UpgradeRefused);
-    }
     let bytes = connection.input.bytes();
     let mut scratch = Vec::new();
     let path = connection.head.path.of(bytes);
@@ -52,7 +52,13 @@ pub(super) fn route(snapshot: &Snapshot, connection: &Connection, request: &mut 
     request.dialect = Dialect::of(operation);
     if let Some(route) = snapshot.router.resolve_path(path) {
         request.target = Target::Route(route);
+        if connection.head.upgrade {
+            return Ok(Routed::WebSocket(route, allowed(snapshot, connection, route)?));
+        }
         return Ok(Routed::To(snapshot.config.route(route).upstream));
+    }
+    if connection.head.upgrade {
+        return Err(Error::UpgradeRefused);
     }
     if path == b"/v1/models" && !snapshot.config.models.is_empty() {
         return match request.method {
@@ -81,6 +87,7 @@ pub(super) async fn decode(
             Ok(Plan::Own(Own { content_type: "application/json", body: models(snapshot) }))
         }
         Routed::To(upstream) => Ok(Plan::Forward(streamed(shard, snapshot, connection, request, upstream))),
+        Routed::WebSocket(route, accept) => Ok(Plan::Upgrade(websocket(shard, snapshot, connection, request, route, accept))),
         Routed::Model(operation) => model_call(shard, snapshot, connection, request, operation).await,
     }
 }
@@ -93,6 +100,23 @@ fn streamed(shard: &Shard, snapshot: &Snapshot, connection: &mut Connection, req
     connection.input.consume(&shard.rt, len);
     let small = request.body.framing == Framing::None || request.body.take_arrived(shard, connection, &mut rendered.bytes);
     ForwardPlan { upstream, rendered, body: if small { ForwardBody::Small } else { ForwardBody::Streamed } }
+}
+
+fn websocket(
+    shard: &Shard,
+    snapshot: &Snapshot,
+    connection: &mut Connection,
+    request: &Request,
+    route: RouteId,
+    accept: WebSocketAccept,
+) -> UpgradePlan {
+    let config = snapshot.config.route(route);
+    let mut rendered = rendered(shard, snapshot, connection, connection.input.bytes(), request, config.upstream, Framing::None);
+    push_upgrade(&mut rendered.bytes);
+    let len = connection.head.head_len;
+    connection.input.consume(&shard.rt, len);
+    let idle_timeout = config.websocket.map_or(defaults::WEBSOCKET_IDLE_TIMEOUT, |websocket| websocket.idle_timeout);
+    UpgradePlan { upstream: config.upstream, rendered, accept, idle_timeout }
 }
 
 async fn model_call(

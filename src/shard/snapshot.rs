@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::batch::LaneRules;
-use crate::config::{BatchingMode, Config, ModelId, UpstreamId};
+use crate::config::{BatchingMode, Config, ModelId, Timeouts, UpstreamId};
 use crate::mesh::{ShardId, Shared, Shares};
-use crate::metrics::ShardMetrics;
+use crate::metrics::{ShardMetrics, Target};
 use crate::policy::{Hedger, Router};
 
 use super::admit;
@@ -77,6 +77,15 @@ impl Snapshot {
 
     pub(super) fn has_gates(&self) -> bool {
         !self.gates.is_empty()
+    }
+
+    /// How long the parts of a call for `target` may take.
+    pub(super) fn timeouts(&self, target: Target, upstream: UpstreamId) -> Timeouts {
+        match target {
+            Target::Model(id) => self.config.model(id).timeouts,
+            Target::Route(id) => self.config.route(id).timeouts,
+            Target::None => self.config.upstream(upstream).timeouts(),
+        }
     }
 
     pub(super) fn rules(&self, model: ModelId) -> LaneRules {

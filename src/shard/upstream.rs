@@ -10,6 +10,7 @@ use super::Shard;
 use super::health::end_of;
 use super::input::Input;
 use super::snapshot::Snapshot;
+use super::stream::Opening;
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
 use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
@@ -51,6 +52,8 @@ pub(super) struct Incoming {
     reused: bool,
     /// Bytes of the present answer have come.
     begun: bool,
+    /// What was read of an event stream before its head went to the client.
+    pub(super) opening: Option<Box<Opening>>,
 }
 
 /// Why a call failed.
@@ -70,7 +73,7 @@ impl CallError {
     pub(super) fn error(self) -> super::Error {
         match self.failure {
             Failure::Connect => super::Error::UpstreamUnreachable,
-            Failure::StaleConnection | Failure::Transport => super::Error::UpstreamBroken,
+            Failure::StaleConnection | Failure::Transport | Failure::Refused => super::Error::UpstreamBroken,
             Failure::Timeout => super::Error::UpstreamTimeout,
             Failure::RateLimited | Failure::ServerError => super::Error::UpstreamFailed,
             Failure::BadAnswer => super::Error::UpstreamAnswer(self.reason),
@@ -293,7 +296,7 @@ impl Channel {
     }
 
     fn over(socket: Socket, head: ResponseHead, reused: bool) -> Channel {
-        Channel { socket, incoming: Incoming { input: Input::default(), head, reused, begun: false } }
+        Channel { socket, incoming: Incoming { input: Input::default(), head, reused, begun: false, opening: None } }
     }
 
     /// Queues the request; a failure shows when the answer is awaited.
@@ -351,7 +354,7 @@ impl Incoming {
         }
     }
 
-    fn died(&self) -> CallError {
+    pub(super) fn died(&self) -> CallError {
         if self.reused && !self.begun {
             CallError::new(Failure::StaleConnection, UpstreamOutcome::StaleConnection)
         } else {

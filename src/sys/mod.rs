@@ -12,6 +12,7 @@ mod heap;
 mod instant;
 pub mod net;
 mod op;
+pub mod progress;
 mod ring;
 mod slots;
 mod span;

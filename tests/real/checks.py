@@ -17,7 +17,7 @@ from typing import Callable
 import wire
 from stage import HERE, Process
 
-INFINITY_MODEL, LITSERVE_MODEL = "x/debug", "gpu"
+INFINITY_MODEL, LITSERVE_MODEL, CHAT_MODEL = "x/debug", "gpu", "chat"
 CLIENT_LIMIT_S = 90
 INFINITY_LONGEST = 122_880  # characters Infinity accepts in one input; one more is its 422
 # Wanted gains by client count. Infinity sleeps inside: a call of 32 takes 6.7 ms alone and calls side by side 10.3 ms, so 32 closed-loop
@@ -43,6 +43,8 @@ class Stage:
     work: Path
     round_s: float
     report: Callable[[bool, str], None]
+    chat: int
+    chat_counter: Path
 
     def port(self, model: str) -> int:
         return self.through or (self.infinity if model == INFINITY_MODEL else self.litserve)
@@ -252,6 +254,23 @@ def batch_items(stage: Stage) -> tuple[float, float]:
     return total("sum"), total("count")
 
 
+def streams(stage: Stage) -> None:
+    """openai-python streams chat: every word as it comes; a client that leaves ends the generation; a server that dies is an error."""
+    count, url = 24, f"http://127.0.0.1:{stage.through or stage.chat}/v1"
+    counted = lambda: [int(n) for n in stage.chat_counter.read_text().split()]
+    before = counted()
+    tally, complaint = last_json([stage.client_python, HERE / "client_stream.py", url, CHAT_MODEL, count])
+    right = tally.get("whole") == count and 0 < tally.get("first_ms", -1) < 400
+    stage.report(right, f"chat openai-python {tally.get('whole')} of {count} streams whole, first word after {tally.get('first_ms')} of 600 ms" + ("" if right else f"\n{complaint}"))
+    ended = until(lambda: counted()[2] - before[2] >= count, 2)
+    words, begun, left = (now - then for now, then in zip(counted(), before))
+    fine = tally.get("left") == count and ended and left == count
+    stage.report(fine, f"chat {tally.get('left')} of {count} clients left in the middle: the server ended {left} generations, {words} words in all of {begun} streams")
+    if stage.through is None:
+        return
+    stage.report(tally.get("told") == count and tally.get("untold") == 0, f"chat server died in {count} streams: {tally.get('told')} clients were told so\n{complaint}".rstrip())
+
+
 def lone(stage: Stage) -> None:
     """One client alone never waits for company."""
     direct, through = side_by_side(stage, LITSERVE_MODEL, 1, 1.5, 3)
@@ -299,4 +318,4 @@ async def drained(stage: Stage) -> tuple[list, int | str, bool]:
     return await asyncio.gather(*tasks, return_exceptions=True), ready, refused
 
 
-ALL = (openai_clients, odd_clients, poison, lone, throughput, drain)
+ALL = (openai_clients, odd_clients, poison, streams, lone, throughput, drain)

@@ -6,6 +6,7 @@ mod admission;
 mod models;
 mod resilience;
 mod server;
+mod streams;
 mod upstreams;
 
 use std::collections::HashMap;

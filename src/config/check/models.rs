@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::super::raw::{At, RawBatching, RawModel, RawRoute};
-use super::super::{Batching, BatchingMode, Model, Route, Upstream, defaults, limits};
+use super::super::{Batching, BatchingMode, Model, Route, Timeouts, Upstream, UpstreamId, defaults, limits};
 use super::server::TIMEOUT_MAX;
+use super::streams::{MODEL_KEYS, ROUTE_KEYS};
 use super::{Checker, Seen, show_duration};
 
 impl Checker {
@@ -38,11 +39,13 @@ impl Checker {
         }
         let reference = self.required(raw.upstream.as_ref(), place, "models.upstream", "upstream = \"...\", the name of an upstream");
         let upstream = self.upstream_id(reference, upstreams, "models.upstream");
-        let total_timeout = upstreams.get(upstream.0 as usize).map_or(defaults::TOTAL_TIMEOUT, |upstream| upstream.total_timeout);
+        let timeouts = self.timeouts(raw.timeouts.as_ref(), upstream_timeouts(upstreams, upstream), &MODEL_KEYS);
         Model {
             name: name.map(|name| name.value.clone()).unwrap_or_default(),
             upstream,
-            batching: self.batching(raw.batching.as_ref(), total_timeout),
+            batching: self.batching(raw.batching.as_ref(), timeouts.total),
+            timeouts,
+            stream_comments: self.stream_comments(raw.stream_comments.as_ref()),
             resilience: self.model_resilience(raw),
         }
     }
@@ -113,7 +116,12 @@ impl Checker {
         }
         let reference = self.required(raw.upstream.as_ref(), place, "routes.upstream", "upstream = \"...\", the name of an upstream");
         let upstream = self.upstream_id(reference, upstreams, "routes.upstream");
-        Route { path: path.map(|path| path.value.clone()).unwrap_or_default(), upstream }
+        Route {
+            path: path.map(|path| path.value.clone()).unwrap_or_default(),
+            upstream,
+            timeouts: self.timeouts(raw.timeouts.as_ref(), upstream_timeouts(upstreams, upstream), &ROUTE_KEYS),
+            websocket: self.websocket(raw),
+        }
     }
 
     fn route_path(&mut self, At { value, place }: &At<String>) {
@@ -134,4 +142,12 @@ impl Checker {
         };
         self.mistakes.add(place, format!("`routes.path` cannot be {value:?}"), label, help);
     }
+}
+
+/// Of an upstream that is not there (which is a mistake already), the defaults.
+fn upstream_timeouts(upstreams: &[Upstream], id: UpstreamId) -> Timeouts {
+    upstreams.get(id.0 as usize).map_or(
+        Timeouts { first_byte: defaults::FIRST_BYTE_TIMEOUT, stream_idle: defaults::STREAM_IDLE_TIMEOUT, total: defaults::TOTAL_TIMEOUT },
+        Upstream::timeouts,
+    )
 }

@@ -34,6 +34,8 @@ impl Checker {
             ),
             header_timeout: self.duration(raw.header_timeout.as_ref(), defaults::HEADER_TIMEOUT, timeouts.clone(), "server.header_timeout"),
             body_timeout: self.duration(raw.body_timeout.as_ref(), defaults::BODY_TIMEOUT, timeouts.clone(), "server.body_timeout"),
+            write_timeout: self.duration(raw.write_timeout.as_ref(), defaults::WRITE_TIMEOUT, timeouts.clone(), "server.write_timeout"),
+            half_close: raw.half_close.as_ref().map_or(defaults::HALF_CLOSE, |found| found.value),
             idle_timeout: self.duration(raw.idle_timeout.as_ref(), defaults::IDLE_TIMEOUT, timeouts, "server.idle_timeout"),
             drain_timeout: self.duration(
                 raw.drain_timeout.as_ref(),

@@ -69,6 +69,12 @@ impl Checker {
                 timeouts.clone(),
                 "upstreams.first_byte_timeout",
             ),
+            stream_idle_timeout: self.duration(
+                raw.stream_idle_timeout.as_ref(),
+                defaults::STREAM_IDLE_TIMEOUT,
+                timeouts.clone(),
+                "upstreams.stream_idle_timeout",
+            ),
             total_timeout: self.duration(raw.total_timeout.as_ref(), defaults::TOTAL_TIMEOUT, timeouts, "upstreams.total_timeout"),
             pool_idle_timeout: self.duration(
                 raw.pool_idle_timeout.as_ref(),
@@ -102,6 +108,7 @@ impl Checker {
         let parts = [
             ("connect_timeout", raw.connect_timeout.as_ref(), upstream.connect_timeout),
             ("first_byte_timeout", raw.first_byte_timeout.as_ref(), upstream.first_byte_timeout),
+            ("stream_idle_timeout", raw.stream_idle_timeout.as_ref(), upstream.stream_idle_timeout),
         ];
         for (key, found, part) in parts {
             if let Some(At { value, place }) = found

@@ -14,6 +14,8 @@ mod properties;
 mod request;
 mod request_meaning;
 mod response;
+mod sse;
+mod websocket;
 mod write;
 
 use super::{BodyDecoder, BodyError, Framing, HeadError, HeadLimits, Method, Parsed, RequestHead, ResponseHead};

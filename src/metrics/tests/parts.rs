@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::metrics::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
 use crate::metrics::labels::{STATUS_COUNT, status_index, status_values};
 use crate::metrics::layout::{SHARD_NUMBERS, shard_number};
-use crate::metrics::{BatchReason, Kind, METRICS, Metric, Phase, ShedReason, UpstreamOutcome};
+use crate::metrics::{BatchReason, Kind, METRICS, Metric, Phase, ShedReason, StreamOutcome, TokenKind, UpstreamOutcome};
 
 #[test]
 fn the_bounds_are_log_linear() {
@@ -61,6 +61,8 @@ fn label_values_are_plain_words_and_listed_in_order() {
     plain(Phase::ALL, Phase::as_str, Phase::index);
     plain(BatchReason::ALL, BatchReason::as_str, BatchReason::index);
     plain(UpstreamOutcome::ALL, UpstreamOutcome::as_str, UpstreamOutcome::index);
+    plain(StreamOutcome::ALL, StreamOutcome::as_str, StreamOutcome::index);
+    plain(TokenKind::ALL, TokenKind::as_str, TokenKind::index);
     plain(ShedReason::ALL, ShedReason::as_str, ShedReason::index);
 }
 
@@ -99,6 +101,7 @@ fn the_page_lists_the_table() {
         assert!(METRICS.iter().any(|row| row.name == format!("headrace_{name}")), "docs/metrics.md lists headrace_{name}, which is gone");
     }
     let values = Phase::ALL.iter().map(|v| v.as_str()).chain(BatchReason::ALL.iter().map(|v| v.as_str()));
+    let values = values.chain(StreamOutcome::ALL.iter().map(|v| v.as_str())).chain(TokenKind::ALL.iter().map(|v| v.as_str()));
     for value in values.chain(UpstreamOutcome::ALL.iter().map(|v| v.as_str())).chain(ShedReason::ALL.iter().map(|v| v.as_str())) {
         assert!(page.contains(&format!("`{value}`")), "docs/metrics.md lacks the label value {value}");
     }

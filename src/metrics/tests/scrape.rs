@@ -4,21 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::checker::{Samples, check};
-use crate::config::{Config, ModelId, Route, RouteId, UpstreamId};
+use crate::config::{Config, ModelId, RouteId, UpstreamId};
 use crate::mesh::ShardId;
 use crate::metrics::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Metric, Phase, Registry, RingStats, ShardMetrics, ShedReason, Target,
-    TooManySnapshots, UpstreamOutcome,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Metric, Phase, Registry, RingStats, ShardMetrics, ShedReason, StreamOutcome,
+    Target, TokenKind, TooManySnapshots, UpstreamOutcome,
 };
 use crate::policy::Operation;
-use crate::policy::tests::sample_config;
+use crate::policy::tests::{route, sample_config};
 use crate::sys::Instant;
 
 const EMBEDDINGS: Operation = Operation::Embeddings;
 
 fn config(models: &[&str]) -> Config {
     let mut config = sample_config(models);
-    config.routes.push(Route { path: "/files".to_owned(), upstream: UpstreamId(0) });
+    config.routes.push(route("/files"));
     config
 }
 
@@ -37,6 +37,10 @@ fn value(samples: &Samples, name: &str, labels: &str) -> Option<f64> {
 fn count_everything(metrics: &ShardMetrics) {
     metrics.request(Target::Model(ModelId(0)), 200);
     metrics.phase(Phase::Call, 5_000_000);
+    metrics.stream_ttft(Target::Model(ModelId(0)), 250_000_000);
+    metrics.stream_itl(Target::Route(RouteId(0)), 20_000_000);
+    metrics.stream(Target::Model(ModelId(0)), StreamOutcome::Died);
+    metrics.stream_tokens(Target::Model(ModelId(0)), TokenKind::Output, 34);
     metrics.client_closed(Phase::Call);
     metrics.shed(ShedReason::LaneFull);
     metrics.batch_left(ModelId(0), EMBEDDINGS, 5, BatchReason::Full);
@@ -80,6 +84,10 @@ fn every_method_counts_where_it_says() {
         ("headrace_requests_total", "route=,model=bge,status=200", 1.0),
         ("headrace_request_duration_seconds_count", "phase=call", 1.0),
         ("headrace_request_duration_seconds_sum", "phase=call", 0.005),
+        ("headrace_stream_ttft_seconds_sum", "route=,model=bge", 0.25),
+        ("headrace_stream_itl_seconds_count", "route=/files,model=", 1.0),
+        ("headrace_streams_total", "route=,model=bge,outcome=died", 1.0),
+        ("headrace_stream_tokens_total", "route=,model=bge,kind=output", 34.0),
         ("headrace_client_closed_total", "phase=call", 1.0),
         ("headrace_shed_total", "reason=lane_full", 1.0),
         ("headrace_batches_total", "model=bge,operation=embeddings,reason=full", 1.0),

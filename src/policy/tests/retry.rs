@@ -20,7 +20,7 @@ fn get() -> Attempt {
     Attempt { idempotent: true, ..post() }
 }
 
-const FAILURES: [Failure; 7] = [
+const FAILURES: [Failure; 8] = [
     Failure::Connect,
     Failure::StaleConnection,
     Failure::Transport,
@@ -28,6 +28,7 @@ const FAILURES: [Failure; 7] = [
     Failure::BadAnswer,
     Failure::RateLimited,
     Failure::ServerError,
+    Failure::Refused,
 ];
 
 #[test]
@@ -49,6 +50,7 @@ fn what_may_be_tried_again() {
         ("it may act twice on a GET", Failure::Transport, get(), OtherEndpoint),
         ("the model may be at work", Failure::Timeout, post(), No),
         ("the model may be at work on a GET", Failure::Timeout, get(), No),
+        ("it said that it did nothing", Failure::Refused, post(), OtherEndpoint),
         ("it acted, badly", Failure::BadAnswer, get(), No),
         ("answers are left alone by default", Failure::ServerError, get(), No),
         ("a 5xx may have been acted upon", Failure::ServerError, all, No),

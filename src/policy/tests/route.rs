@@ -2,14 +2,14 @@
 
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 
-use super::sample_config;
-use crate::config::{ModelId, Route, RouteId, UpstreamId};
+use super::{route, sample_config};
+use crate::config::{ModelId, RouteId};
 use crate::policy::{Operation, Router};
 
 /// Routes in the order given; `Config` promises longest first, which the router does not need.
 fn router(routes: &[&str], models: &[&str]) -> Router {
     let mut config = sample_config(models);
-    config.routes = routes.iter().map(|&path| Route { path: path.to_owned(), upstream: UpstreamId(0) }).collect();
+    config.routes = routes.iter().map(|&path| route(path)).collect();
     Router::new(&config)
 }
 

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use super::Driver;
 use crate::sys::net::{self, Address};
+use crate::sys::progress;
 use crate::sys::{BufferPool, Completed, Completion, EventFd, Fd, Op, OpId, RingStats, Slots, Wait};
 
 pub struct EpollDriver {
@@ -300,6 +301,10 @@ impl Driver for EpollDriver {
 
     fn local_addr(&self, fd: Fd) -> Option<SocketAddr> {
         net::local_addr(fd)
+    }
+
+    fn taken_bytes(&self, fd: Fd) -> Option<u64> {
+        progress::bytes_acked(fd)
     }
 
     fn shutdown_write(&mut self, fd: Fd) {

@@ -72,6 +72,12 @@ pub trait Driver {
 
     fn local_addr(&self, fd: Fd) -> Option<SocketAddr>;
 
+    /// Bytes the peer has taken since the connection was made, where that is known.
+    fn taken_bytes(&self, fd: Fd) -> Option<u64> {
+        let _ = fd;
+        None
+    }
+
     fn shutdown_write(&mut self, fd: Fd);
 
     /// Makes a later close send RST instead of FIN.

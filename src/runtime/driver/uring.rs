@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::Driver;
 use crate::sys::net::{self, Address};
+use crate::sys::progress;
 use crate::sys::{BufferPool, Completion, EventFd, Fd, Op, OpId, Ring, RingStats, Wait};
 
 pub struct UringDriver {
@@ -71,6 +72,10 @@ impl Driver for UringDriver {
 
     fn local_addr(&self, fd: Fd) -> Option<SocketAddr> {
         net::local_addr(fd)
+    }
+
+    fn taken_bytes(&self, fd: Fd) -> Option<u64> {
+        progress::bytes_acked(fd)
     }
 
     fn shutdown_write(&mut self, fd: Fd) {

@@ -51,6 +51,19 @@ impl Socket {
         self.rt.0.sockets.borrow().is_sending(self.index)
     }
 
+    /// Whether a send has failed: the peer is gone, and what is queued from now on is dropped.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.rt.0.sockets.borrow().streams[self.index].send_error.is_some()
+    }
+
+    /// Bytes the peer has taken since the connection was made; `None` where that is not known (Unix sockets). A system call.
+    #[must_use]
+    pub fn taken_bytes(&self) -> Option<u64> {
+        let fd = self.fd();
+        self.rt.0.driver.borrow().taken_bytes(fd)
+    }
+
     /// Tells the peer that nothing more will be sent (FIN).
     pub fn shutdown_write(&self) {
         let fd = self.fd();

@@ -9,7 +9,8 @@ use crate::config::{Config, check};
 use crate::mesh::{Bell, FlagBell, Mesh, Port, Shared, Shares};
 use crate::metrics::Registry;
 use crate::policy::Router;
-use crate::runtime::{Clock, EpollDriver, RealClock, Rt, Socket, UringDriver};
+use crate::runtime::driver::sim::{Faults, SimKernel};
+use crate::runtime::{Clock, Either, EpollDriver, RealClock, Rt, Socket, UringDriver, race};
 use crate::shard::{Message, Shard, ShardSeed, ShardSnapshot};
 use crate::sys::net::Address;
 use crate::sys::{BufferPool, EventFd};
@@ -29,6 +30,23 @@ pub(crate) enum Reply {
     /// Never answers; the connection stays until the other side closes it.
     Never,
     After(Duration, Vec<u8>),
+    /// Sends this, and then back whatever comes.
+    Echo(String),
+    /// Sends these one by one, each after its time, and then ends as told.
+    Pieces(Vec<(Duration, String)>, End),
+}
+
+/// What an upstream does behind its last piece.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The answer is whole: the next request is awaited.
+    Whole,
+    /// FIN.
+    Close,
+    /// RST.
+    Reset,
+    /// Nothing more comes until the other side closes.
+    Silence,
 }
 
 pub(crate) struct World {
@@ -43,21 +61,39 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// `config` is the configuration's text, in which `$UP` stands for the scripted upstream's address and `$TWIN` for the same by another name.
+    /// `config` is the configuration's text, in which `$UP` stands for the scripted upstream's address and `$TWIN` for the same by another name,
+    /// `$OTHER` for a second address of it. The script's number counts over both.
     pub(crate) fn new(config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
         World::with_neighbours(0, config, script)
     }
 
+    /// The same on a pretended kernel, in virtual time: hours pass in no time.
+    pub(crate) fn in_virtual_time(config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
+        let kernel = SimKernel::new(1, Faults::calm());
+        kernel.let_turns_move_time(true);
+        let driver = kernel.driver(BufferPool::new(64, 4096).unwrap(), "world");
+        World::on(Rt::new(Box::new(driver), kernel.clock()), 0, config, script)
+    }
+
     /// Beside it stand shards that never take a turn, with room for two messages each.
     pub(crate) fn with_neighbours(count: u32, config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
-        let rt = runtime();
+        World::on(runtime(), count, config, script)
+    }
+
+    fn on(rt: Rt, count: u32, config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
         let (seen, aborted) = (Rc::new(RefCell::default()), Rc::new(Cell::new(0)));
-        let up = rt.listen(&any_port(), 128).unwrap();
-        let up_addr = up.local_addr().unwrap();
-        let text = config.replace("$UP", &format!("http://{up_addr}"));
-        let text = text.replace("$TWIN", &format!("http://[::ffff:127.0.0.1]:{}", up_addr.port()));
+        let script = Rc::new(script);
+        let mut text = config.to_owned();
+        for name in ["$UP", "$OTHER"] {
+            let up = rt.listen(&any_port(), 128).unwrap();
+            let addr = up.local_addr().unwrap();
+            text = text.replace(name, &format!("http://{addr}"));
+            if name == "$UP" {
+                text = text.replace("$TWIN", &format!("http://[::ffff:127.0.0.1]:{}", addr.port()));
+            }
+            spawn_upstream(&rt, up, Rc::clone(&script), Rc::clone(&seen), Rc::clone(&aborted));
+        }
         let config = check("test.toml", &text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        spawn_upstream(&rt, up, script, Rc::clone(&seen), Rc::clone(&aborted));
         let listener = rt.listen(&any_port(), 128).unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
         let (registry, seed, neighbours) = seed(config, count);
@@ -74,7 +110,8 @@ impl World {
         let late = Rc::new(Cell::new(false));
         let flag = Rc::clone(&late);
         let guard = self.rt.spawn(async move {
-            rt.sleep_until(rt.now() + Duration::from_secs(30)).await;
+            let limit = if rt.driver_name() == "sim" { Duration::from_hours(24) } else { Duration::from_secs(30) };
+            rt.sleep_until(rt.now() + limit).await;
             flag.set(true);
         });
         loop {
@@ -147,11 +184,10 @@ fn seed(config: Config, neighbours: u32) -> (Registry, ShardSeed, Vec<Port<Messa
 fn spawn_upstream(
     rt: &Rt,
     listener: crate::runtime::Listener,
-    script: impl Fn(&Seen, usize) -> Reply + 'static,
+    script: Rc<impl Fn(&Seen, usize) -> Reply + 'static>,
     seen: Rc<RefCell<Vec<Seen>>>,
     aborted: Rc<Cell<u32>>,
 ) {
-    let script = Rc::new(script);
     let outer = rt.clone();
     rt.spawn(async move {
         loop {
@@ -173,11 +209,46 @@ fn spawn_upstream(
                             rt.sleep_until(rt.now() + time).await;
                             socket.send(bytes).await.unwrap_or_default();
                         }
+                        Reply::Echo(bytes) => {
+                            let _ = socket.send(bytes.into_bytes()).await;
+                            while let Ok(Some(lease)) = socket.recv().await {
+                                let _ = socket.send(lease).await;
+                            }
+                            return aborted.set(aborted.get() + 1);
+                        }
+                        Reply::Pieces(pieces, end) => {
+                            if !send_pieces(&rt, &socket, pieces).await {
+                                return aborted.set(aborted.get() + 1);
+                            }
+                            match end {
+                                End::Whole => {}
+                                End::Close => return,
+                                End::Reset => return socket.reset_on_drop(),
+                                End::Silence => {
+                                    let _ = socket.recv().await;
+                                    return aborted.set(aborted.get() + 1);
+                                }
+                            }
+                        }
                     }
                 }
             });
         }
     });
+}
+
+/// False when the other side closed before the last piece.
+async fn send_pieces(rt: &Rt, socket: &Socket, pieces: Vec<(Duration, String)>) -> bool {
+    for (after, piece) in pieces {
+        match race(rt.sleep_until(rt.now() + after), socket.recv()).await {
+            Either::First(()) => {}
+            Either::Second(_) => return false,
+        }
+        if socket.send(piece.into_bytes()).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 async fn read_request(socket: &Socket, input: &mut Vec<u8>) -> Option<Seen> {
@@ -203,6 +274,17 @@ async fn read_request(socket: &Socket, input: &mut Vec<u8>) -> Option<Seen> {
     let rest = input.split_off(body_len);
     let body = std::mem::replace(input, rest);
     Some(Seen { head, body })
+}
+
+/// All that comes, and whether it ends in good order (FIN) and not with a reset.
+pub(crate) async fn read_to_close(socket: &Socket) -> (String, bool) {
+    let mut all = Vec::new();
+    loop {
+        match socket.recv().await {
+            Ok(Some(lease)) => all.extend_from_slice(&lease),
+            end => return (String::from_utf8_lossy(&all).into_owned(), end.is_ok()),
+        }
+    }
 }
 
 pub(crate) async fn read_to_end(socket: &Socket) -> Vec<u8> {

@@ -185,8 +185,10 @@ fn config(rng: &mut Rng, gentle: bool) -> Config {
     server.debug_headers = rng.chance(0.3);
     if gentle {
         (server.header_timeout, server.body_timeout, server.idle_timeout) = (ms(60_000), ms(60_000), ms(60_000));
+        server.write_timeout = ms(60_000);
     } else {
         (server.header_timeout, server.body_timeout, server.idle_timeout) = (ms(300), ms(500), ms(rng.pick(&[30, 400])));
+        server.write_timeout = ms(500);
         server.max_connections = rng.pick(&[2, 1000, 1000, 1000]);
     }
     let forward_authorization = rng.chance(0.5);
@@ -197,6 +199,8 @@ fn config(rng: &mut Rng, gentle: bool) -> Config {
         let times = if gentle { (60_000, 60_000, 120_000) } else { (rng.pick(&[4, 200]), rng.pick(&[30, 400]), rng.pick(&[60, 800])) };
         (upstream.connect_timeout, upstream.first_byte_timeout, upstream.total_timeout) = (ms(times.0), ms(times.1), ms(times.2));
     }
+    config.models[0].timeouts = config.upstreams[0].timeouts();
+    config.routes[0].timeouts = config.upstreams[1].timeouts();
     let batching = &mut config.models[0].batching;
     batching.mode = rng.pick(&[BatchingMode::Exclusive, BatchingMode::Exclusive, BatchingMode::Batching]);
     batching.max_items = rng.pick(&[1, 3, 32, 32]);

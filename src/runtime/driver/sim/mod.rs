@@ -218,6 +218,10 @@ impl Driver for SimDriver {
         self.kernel.0.borrow().address(fd, false)
     }
 
+    fn taken_bytes(&self, fd: Fd) -> Option<u64> {
+        self.kernel.0.borrow().taken_bytes(fd)
+    }
+
     fn shutdown_write(&mut self, fd: Fd) {
         self.kernel.0.borrow_mut().shutdown_write(fd);
     }
@@ -250,6 +254,12 @@ impl Driver for SimDriver {
 }
 
 impl Kernel {
+    /// What the other end's reader has received.
+    fn taken_bytes(&self, fd: Fd) -> Option<u64> {
+        let end = File::end(self.file(fd)?)?;
+        self.connections.get(&end.connection).map(|connection| connection.sides[1 - end.side].taken)
+    }
+
     fn address(&self, fd: Fd, of_peer: bool) -> Option<SocketAddr> {
         let file = self.file(fd)?;
         if let network::FileKind::Listener { address: Address::Tcp(addr), .. } = &file.kind {

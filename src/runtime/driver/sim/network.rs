@@ -71,6 +71,8 @@ pub(super) struct Side {
     pub(super) error: Option<i32>,
     pub(super) has_shut_write: bool,
     pub(super) is_closed: bool,
+    /// Bytes its reader has taken.
+    pub(super) taken: u64,
 }
 
 pub(super) enum Piece {

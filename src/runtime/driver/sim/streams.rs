@@ -308,6 +308,7 @@ impl Kernel {
             for (to, from) in buffer.iter_mut().zip(side.inbox.drain(..count)) {
                 *to = from;
             }
+            side.taken += count as u64;
             Ok(count)
         });
         let Ok(Some(lease)) = filled else {
