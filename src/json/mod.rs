@@ -4,6 +4,7 @@
 
 mod answer;
 mod members;
+mod prompt;
 mod request;
 mod splice;
 mod walk;
@@ -12,6 +13,7 @@ mod walk;
 mod tests;
 
 pub use answer::{AnswerShape, Element, Number, scan_answer};
+pub use prompt::{PromptSpans, scan_prompt};
 pub use request::{EmbeddingsRequest, ItemKind, Items, Model, ModelRequest, scan_embeddings, scan_model};
 pub use splice::{Pieces, Splice};
 
