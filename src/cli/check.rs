@@ -158,6 +158,8 @@ fn show_upstream(upstream: &Upstream) -> String {
     let balance = match upstream.balance {
         Balance::RoundRobin => "round robin",
         Balance::LeastInFlight => "least in flight",
+        Balance::P2c => "two choices by latency",
+        Balance::ConsistentHash => "consistent hash",
     };
     match upstream.endpoints.len() {
         1 => format!("{}: {endpoints}", upstream.name),
@@ -195,7 +197,7 @@ fn show_listen(addr: &ListenAddr) -> String {
     }
 }
 
-fn show_endpoint(addr: &EndpointAddr) -> String {
+pub(super) fn show_endpoint(addr: &EndpointAddr) -> String {
     match addr {
         EndpointAddr::Tcp { host, port, .. } if host.contains(':') => format!("http://[{host}]:{port}"),
         EndpointAddr::Tcp { host, port, .. } => format!("http://{host}:{port}"),

@@ -29,6 +29,11 @@ pub const POOL_MAX_IDLE: u32 = 1024;
 pub const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 pub const FORWARD_AUTHORIZATION: bool = false;
 pub const WEIGHT: u32 = 1;
+pub const ZONE_SPILL: u32 = 8;
+pub const SCRAPE_INTERVAL: Duration = Duration::from_millis(500);
+pub const PREFIX_ENTRIES: u32 = 65_536;
+pub const PREFIX_BYTES: u64 = 1 << 20;
+pub const PREFIX_LOAD_FACTOR: f64 = 1.25;
 
 pub const MAX_ITEMS: u32 = 32;
 pub const MAX_BATCH_BYTES: u64 = 2 << 20;

@@ -13,6 +13,7 @@ mod memory;
 mod mistake;
 mod raw;
 mod shape;
+mod steering;
 pub mod units;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 pub use check::{check, parse_listen};
 pub use memory::{Memory, MemoryKind, MemoryLine, memory};
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
+pub use steering::{Balance, Engine, HashKey, PrefixAffinity, Scrape, Steering};
 
 /// The JSON Schema (draft 2020-12) of headrace.toml, as text.
 #[must_use]
@@ -80,6 +82,8 @@ pub struct Server {
     /// Keep `Forwarded` and `X-Forwarded-*` that clients send (the peer is a trusted proxy) and add to them. Default false:
     /// theirs are removed and ours are written.
     pub trust_forwarded: bool,
+    /// The zone this gateway stands in. Default none: all endpoints are near.
+    pub zone: Option<String>,
     /// Answer with `x-headrace-batch-size` and `x-headrace-batch-wait-us`. Default false.
     pub debug_headers: bool,
 }
@@ -120,6 +124,7 @@ pub struct Upstream {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
     pub balance: Balance,
+    pub steering: Steering,
     /// Default 1 s.
     pub connect_timeout: Duration,
     /// From the request's last byte to the answer's first. Default 120 s (cold models are slow). A timeout here is never retried.
@@ -141,6 +146,8 @@ pub struct Endpoint {
     pub addr: EndpointAddr,
     /// At least 1. Default 1.
     pub weight: u32,
+    /// `None` is near everybody.
+    pub zone: Option<String>,
     /// Rendered `Host` value: `host:port` (port left out when 80), `localhost` for Unix sockets.
     pub authority: String,
 }
@@ -151,13 +158,6 @@ pub enum EndpointAddr {
     Tcp { host: String, port: u16, resolved: Option<SocketAddr> },
     /// `unix:/path`.
     Unix(PathBuf),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Balance {
-    RoundRobin,
-    /// The endpoint with the fewest calls in flight from this shard, weighted. Default.
-    LeastInFlight,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -4,11 +4,13 @@
 mod documents;
 mod fuzz;
 mod golden;
+mod steering;
 
 use std::time::Duration;
 
 use super::{
-    Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, Shards, UpstreamId, check, limits, memory, schema, units,
+    Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, Shards, Steering, UpstreamId, check, limits, memory, schema,
+    units,
 };
 
 const DESIGN_EXAMPLE: &str = r#"
@@ -72,6 +74,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(config.admin.listen, "127.0.0.1:9090".parse().unwrap());
     let upstream = &config.upstreams[0];
     assert_eq!(upstream.balance, Balance::LeastInFlight);
+    assert_eq!(upstream.steering, Steering { zone_spill: 8, ..Steering::default() });
     assert_eq!(upstream.connect_timeout, Duration::from_secs(1));
     assert_eq!(upstream.first_byte_timeout, Duration::from_secs(120));
     assert_eq!(upstream.total_timeout, Duration::from_secs(600));
@@ -118,7 +121,7 @@ fn the_schema_tells_the_true_defaults() {
     let batching = format!("[models.batching]\n{}", lines("/properties/models/items/properties/batching/properties"));
     let text = with(&upstream, &batching, &server);
     assert_eq!(good(&text), good(&with("", "", "")));
-    assert_eq!(written, 15 + 1 + 8 + 5, "a key without a default was added, or one with: say so in the schema and here");
+    assert_eq!(written, 15 + 1 + 9 + 5, "a key without a default was added, or one with: say so in the schema and here");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::gateway::RunningGateway;
 use super::listen::{self, Bound};
 use super::plane::{Current, Plane, ShardLine, snapshots};
 use super::resolve::resolve;
+use super::scrape;
 use super::supervise::{Signals, Supervisor};
 use crate::config::{Config, Io, ListenAddr, Shards};
 use crate::mesh::{Bell, Mesh, Shared};
@@ -134,6 +135,7 @@ impl ControlRoom {
         let supervisor = Supervisor { signals, ..supervisor };
         let run = move || {
             runtime.spawn(admin::serve(listener, Arc::clone(&supervisor.plane)));
+            runtime.spawn(scrape::scrape_all(Arc::clone(&supervisor.plane)));
             let result = runtime.block_on(supervisor.run());
             // A reload may wait for a name server: it is not waited for.
             runtime.shutdown_background();

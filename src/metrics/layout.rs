@@ -6,7 +6,7 @@ use super::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
 use super::labels::{BatchReason, Phase, STATUS_COUNT, ShedReason, UpstreamOutcome, status_values};
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
-use crate::policy::Operation;
+use crate::policy::{Operation, Why};
 
 /// The label values one position in a dimension stands for (a dimension may carry two labels: route and model).
 type Values = Vec<String>;
@@ -133,6 +133,7 @@ pub(super) struct Offsets {
     lanes_solo: usize,
     upstream_requests: usize,
     upstream_retries: usize,
+    endpoints_chosen: usize,
     upstream_connections_opened: usize,
     /// Not a series: until when each endpoint is unhealthy, in nanoseconds of the process's clock.
     unhealthy_until: usize,
@@ -158,7 +159,7 @@ impl Layout {
             sections.push(Section { metric, offset, dimensions, shape });
             offset
         };
-        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes } = &names;
+        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes, choices } = &names;
         let mut offsets = Offsets {
             routes: config.routes.len(),
             models: config.models.len(),
@@ -173,6 +174,7 @@ impl Layout {
             lanes_solo: section(Metric::LanesSolo, &[models], Shape::Number),
             upstream_requests: section(Metric::UpstreamRequests, &[endpoints, outcomes], Shape::Number),
             upstream_retries: section(Metric::UpstreamRetries, &[upstreams], Shape::Number),
+            endpoints_chosen: section(Metric::EndpointsChosen, &[upstreams, choices], Shape::Number),
             upstream_connections_opened: section(Metric::UpstreamConnectionsOpened, &[endpoints], Shape::Number),
             unhealthy_until: 0,
             cells: 0,
@@ -226,6 +228,10 @@ impl Offsets {
         Some(self.upstream_retries + below(upstream, self.endpoints.len())?)
     }
 
+    pub(super) fn endpoint_chosen(&self, upstream: u32, why: Why) -> Option<usize> {
+        Some(self.endpoints_chosen + below(upstream, self.endpoints.len())? * Why::ALL.len() + why as usize)
+    }
+
     pub(super) fn upstream_connection_opened(&self, upstream: u32, endpoint: u32) -> Option<usize> {
         Some(self.upstream_connections_opened + self.endpoint(upstream, endpoint)?)
     }
@@ -255,6 +261,7 @@ struct Names {
     upstreams: Vec<Values>,
     endpoints: Vec<Values>,
     outcomes: Vec<Values>,
+    choices: Vec<Values>,
 }
 
 impl Names {
@@ -272,6 +279,7 @@ impl Names {
             upstreams: config.upstreams.iter().map(|upstream| vec![upstream.name.clone()]).collect(),
             endpoints: endpoint_names(config).into_iter().flatten().map(Vec::from).collect(),
             outcomes: UpstreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+            choices: Why::ALL.iter().map(|why| vec![why.as_str().to_owned()]).collect(),
         }
     }
 }

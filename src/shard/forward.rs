@@ -16,7 +16,7 @@ use super::upstream::{CallError, Channel, InFlight};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::policy::{Attempt, Retry, decide};
+use crate::policy::{Attempt, Retry, Wish, decide};
 use crate::runtime::{Either, Socket, race};
 use crate::sys::{Instant, Parts};
 
@@ -47,6 +47,8 @@ pub(super) struct ForwardPlan {
     pub(super) upstream: UpstreamId,
     pub(super) rendered: Rendered,
     pub(super) body: ForwardBody,
+    /// For upstreams that ask for it.
+    pub(super) wish: Option<Box<Wish>>,
 }
 
 /// Why a try ended without an answer to relay.
@@ -57,13 +59,19 @@ enum Stop {
 
 impl ForwardPlan {
     /// For a body that was read whole.
-    pub(super) fn whole(shard: &Shard, upstream: UpstreamId, mut rendered: Rendered, whole: Vec<u8>) -> ForwardPlan {
+    pub(super) fn whole(
+        shard: &Shard,
+        upstream: UpstreamId,
+        mut rendered: Rendered,
+        whole: Vec<u8>,
+        wish: Option<Box<Wish>>,
+    ) -> ForwardPlan {
         if whole.len() > COPY_MAX {
-            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)) };
+            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)), wish };
         }
         rendered.bytes.extend_from_slice(&whole);
         shard.rt.keep_vec(whole);
-        ForwardPlan { upstream, rendered, body: ForwardBody::Small }
+        ForwardPlan { upstream, rendered, body: ForwardBody::Small, wish }
     }
 }
 
@@ -80,12 +88,15 @@ pub(super) async fn forward(
     let mut fresh = None;
     let mut avoid = None;
     loop {
-        let picked = fresh.or_else(|| snapshot.upstream(plan.upstream).pick(avoid, shard.rt.now()));
+        let picked = fresh.or_else(|| snapshot.upstream(plan.upstream).pick(shard, snapshot, &plan, avoid));
         let endpoint = picked.ok_or(Error::UpstreamUnreachable)?;
         let call = InFlight::begin(snapshot, plan.upstream, endpoint);
         attempt.calls += 1;
         match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
             Ok(channel) => {
+                if let Some(wish) = &plan.wish {
+                    snapshot.upstream(plan.upstream).took(wish, endpoint, &channel);
+                }
                 shard.rt.keep_vec(plan.rendered.bytes);
                 return relay(shard, snapshot, connection, request, channel, call, by).await;
             }
@@ -150,6 +161,7 @@ async fn call_once(
         }
     };
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
+    snapshot.upstream(plan.upstream).heard(shard, call.endpoint, &headed, began, &channel);
     headed.map_err(Stop::Upstream)?;
     Ok(channel)
 }

@@ -9,6 +9,7 @@ mod coalesce;
 mod connection;
 mod error;
 mod exchange;
+mod explain;
 mod forward;
 mod home;
 mod input;
@@ -21,6 +22,7 @@ mod snapshot;
 mod tests;
 mod turn;
 mod upstream;
+mod wish;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,12 +32,14 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::batch::{Answer, CallId, Home, HomeLimits, Job, Ticket, Tickets};
-use crate::config::limits;
-use crate::mesh::{Port, ShardId};
+use crate::config::{UpstreamId, limits};
+use crate::mesh::{Port, ShardId, Shared};
+use crate::policy::Report;
 use crate::runtime::{Detached, Listener, Rt, TaskId};
 use crate::sys::Instant;
 
 pub use error::{Error, Fault};
+pub use explain::{Asked, Explained, explain};
 pub use snapshot::ShardSnapshot;
 
 use snapshot::Snapshot;
@@ -53,8 +57,18 @@ pub enum Message {
     Connection(Detached),
     /// The next configuration, from control. Exchanges that have begun end under the one they began with.
     Snapshot(Box<ShardSnapshot>),
+    /// What engines said of their load, from control.
+    Reports(Shared<Reports>),
     /// Finish what is begun, begin nothing.
     Drain,
+}
+
+/// One round of scrapes: what each endpoint that answered has to do.
+#[derive(Debug)]
+pub struct Reports {
+    /// Of the snapshot whose ids these are.
+    pub generation: u32,
+    pub list: Vec<(UpstreamId, u32, Report)>,
 }
 
 /// Everything one core owns. `!Send`: made on its thread and dropped there.

@@ -39,7 +39,7 @@ pub(super) struct Snapshot {
 impl Snapshot {
     pub(super) fn new(made: ShardSnapshot) -> Snapshot {
         let ShardSnapshot { generation, config, router, metrics } = made;
-        let upstreams = config.upstreams.iter().map(Upstream::new).collect();
+        let upstreams = config.upstreams.iter().map(|one| Upstream::new(one, config.server.zone.as_deref())).collect();
         let only_model = match config.models.as_slice() {
             [only] if only.name == "*" => Some(ModelId(0)),
             _ => None,
@@ -50,6 +50,16 @@ impl Snapshot {
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {
         &self.upstreams[id.0 as usize]
+    }
+
+    /// Takes over what upstreams of the same name have learned under the former configuration.
+    pub(super) fn adopt(&self, former: &Snapshot) {
+        for (own, upstream) in self.config.upstreams.iter().zip(&self.upstreams) {
+            let same = former.config.upstreams.iter().position(|other| other.name == own.name);
+            if let Some(other) = same.and_then(|index| former.upstreams.get(index)) {
+                upstream.adopt(other);
+            }
+        }
     }
 
     pub(super) fn rules(&self, model: ModelId) -> LaneRules {

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
+use super::forward::ForwardPlan;
 use super::input::Input;
 use super::snapshot::Snapshot;
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
 use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
-use crate::policy::{Balancer, Failure, Health};
+use crate::policy::{Ask, Balancer, Failure, Health, Report, Wish, read_orca};
 use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::net::Address;
 use crate::sys::{Instant, Parts};
@@ -85,11 +86,11 @@ pub(super) struct InFlight {
 }
 
 impl Upstream {
-    pub(super) fn new(config: &UpstreamConfig) -> Upstream {
+    pub(super) fn new(config: &UpstreamConfig, zone: Option<&str>) -> Upstream {
         let count = u32::try_from(config.endpoints.len()).unwrap_or(u32::MAX);
         Upstream {
             addresses: config.endpoints.iter().map(|endpoint| address_of(&endpoint.addr)).collect(),
-            balancer: RefCell::new(Balancer::new(config.balance, config.endpoints.iter().map(|endpoint| endpoint.weight))),
+            balancer: RefCell::new(Balancer::for_upstream(config, zone)),
             health: RefCell::new(Health::new(count)),
             pools: RefCell::new(config.endpoints.iter().map(|_| VecDeque::new()).collect()),
             idle_timeout: config.pool_idle_timeout,
@@ -97,15 +98,67 @@ impl Upstream {
         }
     }
 
-    /// The endpoint for the next call.
-    pub(super) fn pick(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
+    /// The endpoint for the next call of an exchange.
+    pub(super) fn pick(&self, shard: &Shard, snapshot: &Snapshot, plan: &ForwardPlan, avoid: Option<u32>) -> Option<u32> {
+        let now = shard.rt.now();
         let health = self.health.borrow();
-        self.balancer.borrow_mut().pick(avoid, |endpoint| health.is_usable(endpoint, now))
+        let usable = |endpoint| health.is_usable(endpoint, now);
+        let mut balancer = self.balancer.borrow_mut();
+        if !balancer.is_steered() {
+            return balancer.pick(avoid, usable);
+        }
+        let ask = Ask { avoid, wish: plan.wish.as_deref(), now, random: shard.random_u64() };
+        let choice = balancer.choose(&ask, &usable)?;
+        snapshot.metrics.endpoint_chosen(plan.upstream, choice.why);
+        Some(choice.endpoint)
     }
 
     /// `wanted`, unless it is known to be down and another is not.
     pub(super) fn usable(&self, wanted: u32, now: Instant) -> u32 {
-        if self.health.borrow().is_usable(wanted, now) { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
+        let health = self.health.borrow();
+        if health.is_usable(wanted, now) {
+            return wanted;
+        }
+        self.balancer.borrow_mut().pick(Some(wanted), |endpoint| health.is_usable(endpoint, now)).unwrap_or(wanted)
+    }
+
+    /// An answer's head came, or did not come in time: what it says of the endpoint. A call that failed at once says nothing of how
+    /// fast the endpoint is.
+    pub(super) fn heard(&self, shard: &Shard, endpoint: u32, headed: &Result<(), CallError>, since: Instant, channel: &Channel) {
+        let mut balancer = self.balancer.borrow_mut();
+        if !balancer.is_steered() {
+            return;
+        }
+        let now = shard.rt.now();
+        if balancer.is_observing() && !matches!(headed, Err(error) if error.failure != Failure::Timeout) {
+            balancer.observe(endpoint, now.since(since), now);
+        }
+        if headed.is_ok() && balancer.takes_reports() {
+            let Incoming { head, input, .. } = &channel.incoming;
+            let orca = head.fields.iter().find(|field| field.name.of(input.bytes()).eq_ignore_ascii_case(ORCA_FIELD));
+            if let Some(report) = orca.and_then(|field| read_orca(field.value.of(input.bytes()))) {
+                balancer.handle_report(endpoint, report, now);
+            }
+        }
+    }
+
+    /// The endpoint has begun to answer: it holds the prompt now, unless it refused.
+    pub(super) fn took(&self, wish: &Wish, endpoint: u32, channel: &Channel) {
+        if let Some(prompt) = &wish.prompt
+            && channel.incoming.head.status < 400
+        {
+            self.balancer.borrow_mut().handle_prompt(prompt, endpoint);
+        }
+    }
+
+    /// What an endpoint said when it was asked for its load.
+    pub(super) fn handle_report(&self, endpoint: u32, report: Report, now: Instant) {
+        self.balancer.borrow_mut().handle_report(endpoint, report, now);
+    }
+
+    /// Takes over what the same upstream has learned under the former configuration.
+    pub(super) fn adopt(&self, former: &Upstream) {
+        self.balancer.borrow_mut().adopt(&mut former.balancer.borrow_mut());
     }
 
     /// An idle connection that is still good; those that are not are closed on the way.
@@ -298,4 +351,5 @@ impl Incoming {
     }
 }
 
+const ORCA_FIELD: &[u8] = b"endpoint-load-metrics";
 const BAD_ANSWER: CallError = CallError::new(Failure::BadAnswer, UpstreamOutcome::BadAnswer);

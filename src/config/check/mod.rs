@@ -4,6 +4,7 @@
 mod address;
 mod models;
 mod server;
+mod steering;
 mod upstreams;
 
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::golden::{compare, read};
-use super::{good, schema};
+use super::schema;
 
 /// The tables of the file: heading, place in the schema, and the name of their keys.
 const TABLES: &[(&str, &str, &str)] = &[
@@ -15,6 +15,10 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("[admin]", "/properties/admin", "admin"),
     ("[[upstreams]]", "/properties/upstreams/items", "upstreams"),
     ("upstreams.endpoints", "/properties/upstreams/items/properties/endpoints/items/anyOf/1", "upstreams.endpoints"),
+    ("upstreams.hash", "/properties/upstreams/items/properties/hash", "upstreams.hash"),
+    ("upstreams.affinity", "/properties/upstreams/items/properties/affinity", "upstreams.affinity"),
+    ("upstreams.scrape", "/properties/upstreams/items/properties/scrape", "upstreams.scrape"),
+    ("upstreams.prefix_affinity", "/properties/upstreams/items/properties/prefix_affinity", "upstreams.prefix_affinity"),
     ("[[models]]", "/properties/models/items", "models"),
     ("models.batching", "/properties/models/items/properties/batching", "models.batching"),
     ("[[routes]]", "/properties/routes/items", "routes"),
@@ -37,15 +41,25 @@ fn the_guide_has_every_table_of_the_schema() {
     assert_eq!(tables, TABLES.len() + 1, "a table was added: name it in TABLES");
 }
 
-/// The examples of the guide are complete configurations.
+/// The examples of the guides are complete configurations: every toml block of docs/ that has a server or an upstream.
 #[test]
-fn the_examples_of_the_guide_are_right() {
-    let text = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md"));
-    let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|part| part.split("```").next()).collect();
-    assert!(examples.len() >= 2);
-    for example in examples {
-        good(example);
+fn the_examples_of_the_guides_are_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut examples = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "md") {
+            continue;
+        }
+        let text = read(&path);
+        let blocks = text.split("```toml\n").skip(1).filter_map(|part| part.split("```").next());
+        for block in blocks.filter(|block| block.contains("[server]") || block.contains("[[upstreams]]")) {
+            examples += 1;
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            crate::config::check(&name, block).unwrap_or_else(|mistakes| panic!("an example of docs/{name} is refused:\n{mistakes}"));
+        }
     }
+    assert!(examples >= 2);
 }
 
 fn count_tables(schema: &Value, tables: &mut usize) {
