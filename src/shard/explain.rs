@@ -84,13 +84,14 @@ fn choice(
         Ok(Parsed::Partial) => return Err("the fields do not make a head; write each as NAME=VALUE".to_owned()),
         Err(error) => return Err(format!("a request with these fields is refused: {} ({})", error.reason, error.status)),
     }
-    let mut wish = wish_of_head(upstream, wish::Head { head: &head, bytes: &bytes, client: &asked.client });
-    if let (Some(wish), Some((operation, name))) = (&mut wish, model) {
-        add_body(wish, upstream, operation, name.as_bytes(), &asked.body);
+    let mut steered = wish_of_head(upstream, wish::Head { head: &head, bytes: &bytes, client: &asked.client });
+    if let (Some(steered), Some((operation, name))) = (&mut steered, model) {
+        add_body(steered, upstream, operation, name.as_bytes(), &asked.body);
     }
     let balancer = Balancer::for_upstream(upstream, config.server.zone.as_deref());
-    let ask = Ask { wish: wish.as_deref(), ..Ask::default() };
-    let prompt_blocks = wish.as_ref().and_then(|wish| wish.prompt.as_ref()).map(crate::policy::Prompt::blocks);
+    let wish = steered.as_ref().map(|steered| &steered.wish);
+    let ask = Ask { wish, ..Ask::default() };
+    let prompt_blocks = wish.and_then(|wish| wish.prompt.as_ref()).map(crate::policy::Prompt::blocks);
     let explanation = balancer.explain(&ask, &|_| true);
     Ok(Explained { target, upstream: id, is_merged: merges.unwrap_or(false), prompt_blocks, explanation })
 }

@@ -13,10 +13,11 @@ use super::exchange::{Answered, Request, nanos};
 use super::relay::{Outgoing, relay, take_body};
 use super::snapshot::Snapshot;
 use super::upstream::{CallError, Channel, InFlight};
+use super::wish::{ORCA_REQUEST, Steered};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::policy::{Attempt, Retry, Wish, decide};
+use crate::policy::{Attempt, Retry, decide};
 use crate::runtime::{Either, Socket, race};
 use crate::sys::{Instant, Parts};
 
@@ -29,6 +30,15 @@ pub(super) struct Rendered {
 }
 
 impl Rendered {
+    /// Has the engine tell its load with the answer, where that is wanted. Before a body stands behind the head.
+    pub(super) fn ask_for_load(&mut self, steered: Option<&Steered>) {
+        if steered.is_some_and(|steered| steered.asks_load) {
+            self.bytes.truncate(self.bytes.len() - 2);
+            self.bytes.extend_from_slice(ORCA_REQUEST.as_bytes());
+            self.bytes.extend_from_slice(b": TEXT\r\n\r\n");
+        }
+    }
+
     /// The fields and the empty line (and the small body).
     pub(super) fn fields(&self) -> &[u8] {
         &self.bytes[self.host_at + 2..]
@@ -48,7 +58,7 @@ pub(super) struct ForwardPlan {
     pub(super) rendered: Rendered,
     pub(super) body: ForwardBody,
     /// For upstreams that ask for it.
-    pub(super) wish: Option<Box<Wish>>,
+    pub(super) steered: Option<Box<Steered>>,
 }
 
 /// Why a try ended without an answer to relay.
@@ -64,14 +74,15 @@ impl ForwardPlan {
         upstream: UpstreamId,
         mut rendered: Rendered,
         whole: Vec<u8>,
-        wish: Option<Box<Wish>>,
+        steered: Option<Box<Steered>>,
     ) -> ForwardPlan {
+        rendered.ask_for_load(steered.as_deref());
         if whole.len() > COPY_MAX {
-            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)), wish };
+            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)), steered };
         }
         rendered.bytes.extend_from_slice(&whole);
         shard.rt.keep_vec(whole);
-        ForwardPlan { upstream, rendered, body: ForwardBody::Small, wish }
+        ForwardPlan { upstream, rendered, body: ForwardBody::Small, steered }
     }
 }
 
@@ -93,9 +104,9 @@ pub(super) async fn forward(
         let call = InFlight::begin(snapshot, plan.upstream, endpoint);
         attempt.calls += 1;
         match call_once(shard, snapshot, connection, request, &plan, &call, fresh.is_some(), by).await {
-            Ok(channel) => {
-                if let Some(wish) = &plan.wish {
-                    snapshot.upstream(plan.upstream).took(wish, endpoint, &channel);
+            Ok(mut channel) => {
+                if let Some(steered) = &plan.steered {
+                    snapshot.upstream(plan.upstream).took(steered, endpoint, &mut channel);
                 }
                 shard.rt.keep_vec(plan.rendered.bytes);
                 return relay(shard, snapshot, connection, request, channel, call, by).await;

@@ -11,13 +11,13 @@ use super::error::Error;
 use super::exchange::Request;
 use super::forward::{ForwardBody, ForwardPlan, Rendered};
 use super::snapshot::Snapshot;
-use super::wish::{self, add_body, wants_prompt, wish_of_head};
+use super::wish::{self, Steered, add_body, wants_body, wish_of_head};
 use crate::config::{BatchingMode, ModelId, UpstreamId};
 use crate::http::{Framing, Known, Method, RequestEdit, write_request_fields, write_request_line};
 use crate::json::{scan_embeddings, scan_model};
 use crate::llm::Dialect;
 use crate::metrics::Target;
-use crate::policy::{Operation, Wish, normal_form};
+use crate::policy::{Operation, normal_form};
 
 /// How a request is answered.
 pub(super) enum Plan {
@@ -89,11 +89,13 @@ pub(super) async fn decode(
 fn streamed(shard: &Shard, snapshot: &Snapshot, connection: &mut Connection, request: &mut Request, upstream: UpstreamId) -> ForwardPlan {
     let bytes = connection.input.bytes();
     let mut rendered = rendered(shard, snapshot, connection, bytes, request, upstream, request.body.framing);
-    let wish = wish_of_head(snapshot.config.upstream(upstream), wish::Head { head: &connection.head, bytes, client: &connection.client });
+    let steered =
+        wish_of_head(snapshot.config.upstream(upstream), wish::Head { head: &connection.head, bytes, client: &connection.client });
+    rendered.ask_for_load(steered.as_deref());
     let len = connection.head.head_len;
     connection.input.consume(&shard.rt, len);
     let small = request.body.framing == Framing::None || request.body.take_arrived(shard, connection, &mut rendered.bytes);
-    ForwardPlan { upstream, rendered, body: if small { ForwardBody::Small } else { ForwardBody::Streamed }, wish }
+    ForwardPlan { upstream, rendered, body: if small { ForwardBody::Small } else { ForwardBody::Streamed }, steered }
 }
 
 async fn model_call(
@@ -105,7 +107,7 @@ async fn model_call(
 ) -> Result<Plan, Error> {
     let encoded = is_encoded(connection);
     if let Some(only) = snapshot.only_model
-        && (encoded || !(may_coalesce(snapshot, only, operation) || steers_by_prompt(snapshot, only, operation)))
+        && (encoded || !(may_coalesce(snapshot, only, operation) || steers_by_body(snapshot, only, operation)))
     {
         request.target = Target::Model(only);
         let upstream = snapshot.config.model(only).upstream;
@@ -131,9 +133,9 @@ async fn model_call(
     let model = snapshot.router.resolve_model(name.as_bytes()).ok_or(Error::ModelUnknown)?;
     request.target = Target::Model(model);
     let upstream = snapshot.config.model(model).upstream;
-    let wish = held.wish(snapshot, connection, upstream).map(|mut wish| {
-        add_body(&mut wish, snapshot.config.upstream(upstream), operation, name.as_bytes(), &body);
-        wish
+    let steered = held.wish(snapshot, connection, upstream).map(|mut steered| {
+        add_body(&mut steered, snapshot.config.upstream(upstream), operation, name.as_bytes(), &body);
+        steered
     });
     drop(name);
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
@@ -148,7 +150,7 @@ async fn model_call(
             let credential = if forwards { credential } else { Bytes::new() };
             Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body, credential }))
         }
-        _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body, wish))),
+        _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body, steered))),
     }
 }
 
@@ -156,8 +158,8 @@ fn may_coalesce(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bo
     operation.coalescible() && snapshot.config.model(model).batching.mode != BatchingMode::Off
 }
 
-fn steers_by_prompt(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool {
-    wants_prompt(snapshot.config.upstream(snapshot.config.model(model).upstream), operation)
+fn steers_by_body(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool {
+    wants_body(snapshot.config.upstream(snapshot.config.model(model).upstream), operation)
 }
 
 fn wants_no_coalescing(connection: &Connection) -> bool {
@@ -196,7 +198,7 @@ impl Head {
         Head { bytes }
     }
 
-    fn wish(&self, snapshot: &Snapshot, connection: &Connection, upstream: UpstreamId) -> Option<Box<Wish>> {
+    fn wish(&self, snapshot: &Snapshot, connection: &Connection, upstream: UpstreamId) -> Option<Box<Steered>> {
         let head = wish::Head { head: &connection.head, bytes: &self.bytes, client: &connection.client };
         wish_of_head(snapshot.config.upstream(upstream), head)
     }

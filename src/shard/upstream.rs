@@ -10,10 +10,11 @@ use super::Shard;
 use super::forward::ForwardPlan;
 use super::input::Input;
 use super::snapshot::Snapshot;
+use super::wish::{ORCA_FIELD, Steered};
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
-use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
+use crate::http::{Field, HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
-use crate::policy::{Ask, Balancer, Failure, Health, Report, Wish, read_orca};
+use crate::policy::{Ask, Balancer, Failure, Health, Report, read_orca};
 use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::net::Address;
 use crate::sys::{Instant, Parts};
@@ -107,7 +108,7 @@ impl Upstream {
         if !balancer.is_steered() {
             return balancer.pick(avoid, usable);
         }
-        let ask = Ask { avoid, wish: plan.wish.as_deref(), now, random: shard.random_u64() };
+        let ask = Ask { avoid, wish: plan.steered.as_ref().map(|steered| &steered.wish), now, random: shard.random_u64() };
         let choice = balancer.choose(&ask, &usable)?;
         snapshot.metrics.endpoint_chosen(plan.upstream, choice.why);
         Some(choice.endpoint)
@@ -135,19 +136,24 @@ impl Upstream {
         }
         if headed.is_ok() && balancer.takes_reports() {
             let Incoming { head, input, .. } = &channel.incoming;
-            let orca = head.fields.iter().find(|field| field.name.of(input.bytes()).eq_ignore_ascii_case(ORCA_FIELD));
+            let orca = head.fields.iter().find(|field| is_orca(field, input.bytes()));
             if let Some(report) = orca.and_then(|field| read_orca(field.value.of(input.bytes()))) {
                 balancer.handle_report(endpoint, report, now);
             }
         }
     }
 
-    /// The endpoint has begun to answer: it holds the prompt now, unless it refused.
-    pub(super) fn took(&self, wish: &Wish, endpoint: u32, channel: &Channel) {
-        if let Some(prompt) = &wish.prompt
-            && channel.incoming.head.status < 400
+    /// The endpoint has begun to answer: it holds the prompt now, unless it refused. What it told of its load because we asked goes
+    /// no further.
+    pub(super) fn took(&self, steered: &Steered, endpoint: u32, channel: &mut Channel) {
+        let Incoming { head, input, .. } = &mut channel.incoming;
+        if let Some(prompt) = &steered.wish.prompt
+            && head.status < 400
         {
             self.balancer.borrow_mut().handle_prompt(prompt, endpoint);
+        }
+        if steered.asks_load {
+            head.fields.retain(|field| !is_orca(field, input.bytes()));
         }
     }
 
@@ -199,6 +205,10 @@ impl Upstream {
     pub(super) fn clear(&self) {
         self.pools.borrow_mut().iter_mut().for_each(VecDeque::clear);
     }
+}
+
+fn is_orca(field: &Field, bytes: &[u8]) -> bool {
+    field.name.of(bytes).eq_ignore_ascii_case(ORCA_FIELD.as_bytes())
 }
 
 fn address_of(addr: &EndpointAddr) -> Option<Address> {
@@ -351,5 +361,4 @@ impl Incoming {
     }
 }
 
-const ORCA_FIELD: &[u8] = b"endpoint-load-metrics";
 const BAD_ANSWER: CallError = CallError::new(Failure::BadAnswer, UpstreamOutcome::BadAnswer);

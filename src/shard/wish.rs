@@ -1,10 +1,17 @@
 //! What a request says about the endpoint it wants: fields and prompt, hashed. Only upstreams whose endpoints are chosen by such
 //! things ask; for all others there is no [`Wish`] and nothing is looked at.
 
-use crate::config::{HashKey, Upstream};
+use crate::config::{Engine, HashKey, Upstream};
 use crate::http::{Known, RequestHead};
 use crate::json::scan_prompt;
 use crate::policy::{Operation, Prompt, Wish, hash_bytes};
+
+/// A request to an upstream that asks where it wants to go.
+pub(super) struct Steered {
+    pub(super) wish: Wish,
+    /// The engine is asked to tell its load with the answer (ORCA). The client did not ask: that field is not for it.
+    pub(super) asks_load: bool,
+}
 
 /// The request's head as far as it matters here.
 #[derive(Clone, Copy)]
@@ -16,14 +23,19 @@ pub(super) struct Head<'a> {
     pub(super) client: &'a str,
 }
 
-/// Whether the body must be read whole to choose an endpoint of `upstream`.
-pub(super) fn wants_prompt(upstream: &Upstream, operation: Operation) -> bool {
-    let generates = matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Messages);
-    generates && upstream.steering.prefix_affinity.is_some() && upstream.endpoints.len() > 1
+/// Whether the body must be read whole to choose an endpoint of `upstream`: for its prompt, or for the model's name where that may be
+/// an adapter's that only some endpoints have loaded.
+pub(super) fn wants_body(upstream: &Upstream, operation: Operation) -> bool {
+    let by_adapter = upstream.steering.engine == Some(Engine::Vllm);
+    generates(operation) && (upstream.steering.prefix_affinity.is_some() || by_adapter) && upstream.endpoints.len() > 1
+}
+
+const fn generates(operation: Operation) -> bool {
+    matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Messages)
 }
 
 /// What the head alone says. `None` when this upstream does not ask.
-pub(super) fn wish_of_head(upstream: &Upstream, head: Head<'_>) -> Option<Box<Wish>> {
+pub(super) fn wish_of_head(upstream: &Upstream, head: Head<'_>) -> Option<Box<Steered>> {
     let steering = &upstream.steering;
     let hashed = upstream.balance == crate::config::Balance::ConsistentHash;
     if !hashed && steering.affinity.is_none() && steering.engine.is_none() && steering.prefix_affinity.is_none() {
@@ -31,14 +43,16 @@ pub(super) fn wish_of_head(upstream: &Upstream, head: Head<'_>) -> Option<Box<Wi
     }
     let key = if hashed { key_of(&steering.hash, head) } else { None };
     let session = steering.affinity.as_ref().and_then(|name| head.field(name)).map(|value| hash_bytes(SESSION, value));
-    Some(Box::new(Wish { key, session, model: None, prompt: None }))
+    let tells = matches!(steering.engine, Some(Engine::Vllm | Engine::Triton)) && upstream.endpoints.len() > 1;
+    let asks_load = tells && head.field(ORCA_REQUEST).is_none();
+    Some(Box::new(Steered { wish: Wish { key, session, model: None, prompt: None }, asks_load }))
 }
 
 /// Adds what the body says: the model's name as asked for (it may be an adapter's), and the prompt.
-pub(super) fn add_body(wish: &mut Wish, upstream: &Upstream, operation: Operation, name: &[u8], body: &[u8]) {
+pub(super) fn add_body(Steered { wish, .. }: &mut Steered, upstream: &Upstream, operation: Operation, name: &[u8], body: &[u8]) {
     let model = hash_bytes(0, name);
     wish.model = upstream.steering.engine.map(|_| model);
-    if !wants_prompt(upstream, operation) {
+    if upstream.steering.prefix_affinity.is_none() || !generates(operation) {
         return;
     }
     wish.prompt = scan_prompt(body).map(|spans| {
@@ -68,6 +82,9 @@ impl Head<'_> {
     }
 }
 
+/// Asks an engine for its load (ORCA), and where it tells it.
+pub(super) const ORCA_REQUEST: &str = "endpoint-load-metrics-format";
+pub(super) const ORCA_FIELD: &str = "endpoint-load-metrics";
 /// Tells sessions from keys.
 const SESSION: u64 = 1;
 const KEY: u64 = 2;

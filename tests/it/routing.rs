@@ -165,3 +165,37 @@ fn the_busy_engine_gets_nothing_and_a_silent_one_its_share() {
         places.contains(&0) && places.contains(&1)
     });
 }
+
+#[test]
+fn an_engine_tells_its_load_with_its_answers_and_clients_do_not_hear_of_it() {
+    let servers: Vec<Upstream> = [40, 0]
+        .into_iter()
+        .enumerate()
+        .map(|(number, waiting)| {
+            Upstream::new(move |seen, _| {
+                let asked = seen.field("endpoint-load-metrics-format").is_some_and(|format| format == "TEXT");
+                let load = if asked {
+                    format!("endpoint-load-metrics: TEXT named_metrics.num_requests_waiting={waiting}\r\n")
+                } else {
+                    String::new()
+                };
+                Reply::Bytes(format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n{load}\r\n{number}").into_bytes())
+            })
+        })
+        .collect();
+    let servers = Servers { servers, waiting: Arc::default() };
+    let gate = servers.gate(1, "engine = \"vllm\"\nscrape = { interval = \"0s\" }");
+    let mut client = gate.client();
+    for request in [plain(""), chat("{\"role\":\"user\",\"content\":\"hi\"}")] {
+        eventually("the idle one serves eight in a row", || {
+            (0..8).all(|_| {
+                let answer = client.ask(&request);
+                assert!(answer.field("endpoint-load-metrics").is_none(), "{}", answer.head);
+                answer.body == b"1"
+            })
+        });
+    }
+    // A client that asks itself is answered.
+    let own = client.ask(plain("endpoint-load-metrics-format: TEXT\r\n"));
+    assert!(own.field("endpoint-load-metrics").is_some(), "{}", own.head);
+}
