@@ -163,8 +163,17 @@ fn show_upstream(upstream: &Upstream) -> String {
     };
     match upstream.endpoints.len() {
         1 => format!("{}: {endpoints}", upstream.name),
-        _ => format!("{}: {endpoints} ({balance})", upstream.name),
+        _ => format!("{}: {endpoints} ({balance}{})", upstream.name, show_steering(upstream)),
     }
+}
+
+/// What else counts when one of several endpoints is chosen.
+fn show_steering(upstream: &Upstream) -> String {
+    let steering = &upstream.steering;
+    let session = steering.affinity.as_ref().map(|header| format!(", sessions by {header}"));
+    let engine = steering.engine.map(|engine| format!(", load of {}", engine.as_str()));
+    let prompts = steering.prefix_affinity.map(|prefix| format!(", prompts remembered in {} entries", prefix.entries()));
+    [session, engine, prompts].into_iter().flatten().collect()
 }
 
 fn show_batching(batching: &crate::config::Batching) -> String {

@@ -63,7 +63,7 @@ pub fn read_scrape(engine: Engine, text: &[u8]) -> Option<Report> {
     }
     Some(Report {
         waiting: whole(waiting.unwrap_or(0.0)),
-        running: whole(running.unwrap_or(0.0)),
+        running: running.map(whole),
         cache_used: cache.map(share),
         adapters: adapters.map(|(_, labels)| adapters_in(labels)),
     })
@@ -84,7 +84,7 @@ pub fn read_orca(value: &[u8]) -> Option<Report> {
         };
         match name {
             "num_requests_waiting" => report.waiting = whole(value),
-            "num_requests_running" => report.running = whole(value),
+            "num_requests_running" => report.running = Some(whole(value)),
             _ => report.cache_used = Some(share(value)),
         }
     };
@@ -126,7 +126,7 @@ fn infinity(text: &str) -> Option<Report> {
     let sum = |of: fn(&Stats) -> f64| whole(models.data.iter().map(|model| of(&model.stats)).sum());
     (!models.data.is_empty()).then(|| Report {
         waiting: sum(|stats| stats.queue_absolute),
-        running: sum(|stats| stats.results_pending),
+        running: Some(sum(|stats| stats.results_pending)),
         ..Report::default()
     })
 }

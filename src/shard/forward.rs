@@ -172,7 +172,10 @@ async fn call_once(
         }
     };
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
-    snapshot.upstream(plan.upstream).heard(shard, call.endpoint, &headed, began, &channel);
+    // An answer that came before its request was sent says nothing of how long answers take.
+    if !is_headed {
+        snapshot.upstream(plan.upstream).heard(shard, call.endpoint, &headed, began, &channel);
+    }
     headed.map_err(Stop::Upstream)?;
     Ok(channel)
 }

@@ -9,8 +9,8 @@ use crate::sys::Instant;
 pub struct Report {
     /// Requests that wait in the engine.
     pub waiting: u32,
-    /// Requests it works on; 0 when it does not say.
-    pub running: u32,
+    /// Requests it works on; `None` when it does not say, and then what it said shortly before stays.
+    pub running: Option<u32>,
     /// The share of its KV cache in use, 0 to 1; `None` when it does not say.
     pub cache_used: Option<f32>,
     /// The LoRA adapters it has loaded, hashed as model names are (`hash_bytes(0, name)`), at most `limits::ADAPTERS_MAX`. `None`: it
@@ -26,12 +26,18 @@ pub(super) struct Reported {
     /// How full the cache is above nine tenths, 0 to 1.
     pressure: f64,
     at: Instant,
+    /// What it said last of what runs, and when: answers (ORCA) tell less than scrapes.
+    running: (u32, Instant),
     adapters: Box<[u64]>,
 }
 
 impl Reported {
     pub(super) fn take(&mut self, report: Report, own: u32, now: Instant) {
-        self.others = f64::from(report.waiting.saturating_add(report.running).saturating_sub(own));
+        if let Some(running) = report.running {
+            self.running = (running, now);
+        }
+        let running = if now.since(self.running.1) < RUNNING_KEPT { self.running.0 } else { 0 };
+        self.others = f64::from(report.waiting.saturating_add(running).saturating_sub(own));
         self.pressure = report.cache_used.map_or(0.0, |used| ((f64::from(used) - FULL_FROM) / (1.0 - FULL_FROM)).clamp(0.0, 1.0));
         self.at = now;
         if let Some(adapters) = report.adapters {
@@ -66,6 +72,8 @@ impl Reported {
     }
 }
 
+/// How long the running requests of a scrape count in reports that say nothing of them.
+const RUNNING_KEPT: Duration = Duration::from_secs(5);
 /// Intervals after which a report says nothing.
 const FORGOTTEN: f64 = 8.0;
 /// The share of the KV cache from which an endpoint is better left alone.

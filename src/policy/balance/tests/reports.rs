@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::{prop_assert, proptest};
+
 use super::{begin, choose_at, four};
 use crate::config::Engine;
 use crate::policy::{Balancer, Report, Why, Wish, hash_bytes, read_orca, read_scrape};
@@ -14,7 +16,11 @@ fn at(millis: u64) -> Instant {
 }
 
 fn busy(waiting: u32, running: u32) -> Report {
-    Report { waiting, running, ..Report::default() }
+    Report { waiting, running: Some(running), ..Report::default() }
+}
+
+fn waits(waiting: u32) -> Report {
+    Report { waiting, ..Report::default() }
 }
 
 fn place(balancer: &mut Balancer, now: Instant) -> u32 {
@@ -63,6 +69,19 @@ fn no_report_outweighs_all_own_calls() {
     assert_eq!(place(&mut balancer, at(30_000)), 2);
 }
 
+/// An answer tells what waits and not what runs: it does not make a busy endpoint idle.
+#[test]
+fn an_answer_says_less_than_a_scrape() {
+    let mut balancer = four(VLLM);
+    balancer.handle_report(1, busy(0, 30), at(0));
+    for millis in [10, 20, 30] {
+        balancer.handle_report(1, waits(0), at(millis));
+        assert!((0..8).all(|_| place(&mut balancer, at(millis)) != 1), "thirty are running there");
+    }
+    balancer.handle_report(1, waits(0), at(6000));
+    assert!((0..8).any(|_| place(&mut balancer, at(6000)) == 1), "the scrapes have ended, and what they said too");
+}
+
 #[test]
 fn a_cache_that_is_nearly_full_is_left_alone() {
     let mut balancer = four(VLLM);
@@ -100,14 +119,14 @@ fn each_engine_is_read_in_its_own_words() {
         (
             Engine::Vllm,
             "# HELP vllm:num_requests_running Number\n# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{engine=\"0\",model_name=\"m\"} 3.0\nvllm:num_requests_waiting{engine=\"0\",model_name=\"m}\"} 2.0\nvllm:num_requests_waiting{engine=\"1\",model_name=\"m\"} 1.0 1700000000\nvllm:kv_cache_usage_perc{engine=\"0\"} 0.25\n",
-            Report { waiting: 3, running: 3, cache_used: Some(0.25), adapters: None },
+            Report { waiting: 3, running: Some(3), cache_used: Some(0.25), adapters: None },
         ),
         (
             Engine::Vllm,
             "vllm:num_requests_waiting 1\nvllm:gpu_cache_usage_perc 0.5\nvllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"old\",waiting_lora_adapters=\"\"} 1.7e+09\nvllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"a,b\",waiting_lora_adapters=\"c\"} 1.8e+09\n",
             Report {
                 waiting: 1,
-                running: 0,
+                running: None,
                 cache_used: Some(0.5),
                 adapters: Some([b"a", b"b", b"c"].map(|name| hash_bytes(0, name)).into()),
             },
@@ -115,15 +134,15 @@ fn each_engine_is_read_in_its_own_words() {
         (
             Engine::Sglang,
             "sglang:num_running_reqs{model_name=\"m\"} 4.0\nsglang:num_queue_reqs{model_name=\"m\"} 7.0\nsglang:token_usage{model_name=\"m\"} 0.4\n",
-            Report { waiting: 7, running: 4, cache_used: Some(0.4), adapters: None },
+            Report { waiting: 7, running: Some(4), cache_used: Some(0.4), adapters: None },
         ),
-        (Engine::Tei, "te_queue_size 12\nte_batch_next_size_sum 4\n", busy(12, 0)),
+        (Engine::Tei, "te_queue_size 12\nte_batch_next_size_sum 4\n", waits(12)),
         (Engine::Tgi, "tgi_queue_size 5\ntgi_batch_current_size 8\n", busy(5, 8)),
         (Engine::LlamaCpp, "llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n", busy(1, 2)),
         (
             Engine::Triton,
             "nv_inference_pending_request_count{model=\"a\",version=\"1\"} 3\nnv_inference_pending_request_count{model=\"b\",version=\"1\"} 4\n",
-            busy(7, 0),
+            waits(7),
         ),
         (
             Engine::Infinity,
@@ -156,7 +175,7 @@ fn nonsense_says_nothing() {
         assert_eq!(read_scrape(engine, b"\xff\xfe"), None);
     }
     let huge = read_scrape(Engine::Tgi, b"tgi_queue_size 1e300\ntgi_batch_current_size -4\n").unwrap();
-    assert_eq!((huge.waiting, huge.running), (1_000_000, 0));
+    assert_eq!((huge.waiting, huge.running), (1_000_000, Some(0)));
 }
 
 #[test]
@@ -166,9 +185,28 @@ fn orca_in_both_spellings() {
     let plain = b"kv_cache_usage_perc=0.4,num_requests_waiting=3.0";
     for value in [text.as_slice(), json.as_slice(), plain.as_slice()] {
         let report = read_orca(value).unwrap();
-        assert_eq!((report.waiting, report.running, report.cache_used), (3, 0, Some(0.4)));
+        assert_eq!((report.waiting, report.running, report.cache_used), (3, None, Some(0.4)));
     }
     for value in [b"".as_slice(), b"JSON {", b"TEXT cpu_utilization=0.3", b"JSON []", b"\xff"] {
         assert_eq!(read_orca(value), None, "{value:?}");
+    }
+}
+
+proptest! {
+    /// Whatever a server says, reading it ends, and no number is larger than makes sense.
+    #[test]
+    fn any_text_is_read_to_its_end(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300), text in "[a-z_:{}=\", .0-9\n]{0,300}") {
+        for engine in Engine::ALL {
+            for input in [&bytes[..], text.as_bytes(), format!("vllm:num_requests_waiting {text}\ntgi_queue_size{{{text}").as_bytes()] {
+                if let Some(report) = read_scrape(engine, input) {
+                    prop_assert!(report.waiting <= 1_000_000 && report.running.unwrap_or(0) <= 1_000_000);
+                }
+            }
+        }
+        for input in [&bytes[..], text.as_bytes(), format!("TEXT {text}").as_bytes(), format!("JSON {text}").as_bytes()] {
+            if let Some(report) = read_orca(input) {
+                prop_assert!(report.cache_used.is_none_or(|used| (0.0..=1.0).contains(&used)));
+            }
+        }
     }
 }
