@@ -32,9 +32,10 @@ const ROOMS: &[(&str, &[(&str, &str)])] = &[
         "control",
         &[
             ("config", "loads, compares and hands out snapshots"),
+            ("http", "asks engines for their metrics, and reads the answers as strictly as a shard does"),
             ("mesh", "makes the mesh and sends snapshots through it"),
             ("metrics", "owns the registry and prints it"),
-            ("policy", "makes the router once for all shards"),
+            ("policy", "makes the router once for all shards; reads what engines tell of their load"),
             ("runtime", "makes each shard's driver and clock"),
             ("shard", "starts shards and speaks their messages"),
             ("sys", "cores, bells, buffer pools"),

@@ -158,11 +158,22 @@ fn show_upstream(upstream: &Upstream) -> String {
     let balance = match upstream.balance {
         Balance::RoundRobin => "round robin",
         Balance::LeastInFlight => "least in flight",
+        Balance::P2c => "two choices by latency",
+        Balance::ConsistentHash => "consistent hash",
     };
     match upstream.endpoints.len() {
         1 => format!("{}: {endpoints}", upstream.name),
-        _ => format!("{}: {endpoints} ({balance})", upstream.name),
+        _ => format!("{}: {endpoints} ({balance}{})", upstream.name, show_steering(upstream)),
     }
+}
+
+/// What else counts when one of several endpoints is chosen.
+fn show_steering(upstream: &Upstream) -> String {
+    let steering = &upstream.steering;
+    let session = steering.affinity.as_ref().map(|header| format!(", sessions by {header}"));
+    let engine = steering.engine.map(|engine| format!(", load of {}", engine.as_str()));
+    let prompts = steering.prefix_affinity.map(|prefix| format!(", prompts remembered in {} entries", prefix.entries()));
+    [session, engine, prompts].into_iter().flatten().collect()
 }
 
 fn show_batching(batching: &crate::config::Batching) -> String {
@@ -195,7 +206,7 @@ fn show_listen(addr: &ListenAddr) -> String {
     }
 }
 
-fn show_endpoint(addr: &EndpointAddr) -> String {
+pub(super) fn show_endpoint(addr: &EndpointAddr) -> String {
     match addr {
         EndpointAddr::Tcp { host, port, .. } if host.contains(':') => format!("http://[{host}]:{port}"),
         EndpointAddr::Tcp { host, port, .. } => format!("http://{host}:{port}"),

@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::IoChoice;
 use crate::config::ListenAddr;
-use crate::config::units::{parse_duration, show_duration};
-use crate::mock::{MockConfig, start};
+use crate::config::units::{parse_duration, parse_size, show_duration};
+use crate::mock::{MockConfig, Prefill, start};
 use crate::sys::net::Address;
 
 #[derive(Debug, Args)]
@@ -35,6 +35,13 @@ pub(crate) struct MockArgs {
     /// Time before each word of a chat answer.
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = duration)]
     pub(crate) chat_delay: Duration,
+    /// Keep a KV cache of this size (64MiB): a chat's prompt then costs `--prefill` before the first word, and a tenth of it where its
+    /// beginning is in the cache.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) kv_cache: Option<u64>,
+    /// What a KiB of a prompt costs, one prompt at a time; with `--kv-cache`.
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = duration, requires = "kv_cache")]
+    pub(crate) prefill: Duration,
     /// Answer this share of the calls, 0 to 1, with 503.
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub(crate) error_rate: f64,
@@ -71,6 +78,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|_| format!("{text:?} is not a duration; write a number and a unit, like 20ms"))
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|_| format!("{text:?} is not a size; write a number and a unit, like 64MiB"))
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().ok().filter(|value| (0.0..=1.0).contains(value));
     value.ok_or_else(|| format!("{text:?} is not a share; write a number from 0 to 1"))
@@ -100,6 +111,7 @@ fn serve(args: MockArgs) -> std::io::Result<()> {
         dims: args.dims,
         chat_events: args.chat_events,
         chat_delay: args.chat_delay,
+        prefill: args.kv_cache.map(|cache_bytes| Prefill { per_kib: args.prefill, cache_bytes }),
         error_rate: args.error_rate,
         seed: args.seed,
         io: args.io.into(),

@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod mock;
 mod probe;
+mod routes;
 mod serve;
 
 #[cfg(test)]
@@ -40,6 +41,8 @@ enum Command {
     Mock(mock::MockArgs),
     /// Look at this machine: kernel, io_uring, limits, cores; what is missing and how to mend it.
     Doctor(doctor::DoctorArgs),
+    /// Explain where a request would go.
+    Routes(routes::RoutesArgs),
     /// Ask a running gateway whether it is ready (for container health checks).
     Probe(probe::ProbeArgs),
 }
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Mock(args) => mock::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Routes(args) => routes::run(args),
         Command::Probe(args) => probe::run(args),
     }
 }

@@ -39,6 +39,11 @@ pub const CONCURRENCY_MIN: u32 = 1;
 pub const CONCURRENCY_MAX: u32 = 1024;
 pub const QUEUE_MAX: u32 = 1024;
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ZONE_SPILL: u32 = 8;
+pub const SCRAPE_INTERVAL: Duration = Duration::from_millis(500);
+pub const PREFIX_ENTRIES: u32 = 65_536;
+pub const PREFIX_BYTES: u64 = 1 << 20;
+pub const PREFIX_LOAD_FACTOR: f64 = 1.25;
 
 pub const MAX_ITEMS: u32 = 32;
 pub const MAX_BATCH_BYTES: u64 = 2 << 20;

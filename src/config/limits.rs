@@ -124,6 +124,30 @@ pub const CANNED_MAX: usize = 64;
 pub const CANNED_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a 4xx answer that are looked at for a prompt that is too long. Beyond: it is passed on as it is.
 pub const ERROR_BODY_BYTES_MAX: usize = 16 << 10;
+/// `server.zone` and `upstreams.endpoints.zone`, in bytes.
+pub const ZONE_BYTES_MAX: usize = 64;
+/// `upstreams.zone_spill`.
+pub const ZONE_SPILL_MAX: u32 = 65_536;
+/// `upstreams.hash.header` and `upstreams.affinity.header`, in bytes.
+pub const FIELD_NAME_BYTES_MAX: usize = 64;
+/// `upstreams.scrape.interval`, least unless zero: an engine should serve, not tell.
+pub const SCRAPE_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// `upstreams.scrape.interval`.
+pub const SCRAPE_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// `upstreams.scrape.path`, in bytes.
+pub const SCRAPE_PATH_BYTES_MAX: usize = 256;
+/// Bytes of one answer to a scrape. Beyond: the answer is not used.
+pub const SCRAPE_BYTES_MAX: usize = 1 << 20;
+/// LoRA adapters remembered per endpoint. Beyond: the others count as not loaded.
+pub const ADAPTERS_MAX: usize = 64;
+/// `upstreams.prefix_affinity.max_entries`, least.
+pub const PREFIX_ENTRIES_MIN: u32 = 1024;
+/// `upstreams.prefix_affinity.max_entries`.
+pub const PREFIX_ENTRIES_MAX: u32 = 1 << 24;
+/// `upstreams.prefix_affinity.max_bytes`, least.
+pub const PREFIX_BYTES_MIN: u64 = 16 << 10;
+/// `upstreams.endpoints` of an upstream with `prefix_affinity`: an entry names its endpoints in a byte each.
+pub const PREFIX_ENDPOINTS_MAX: usize = 255;
 /// `models.batching.max_items`.
 pub const BATCH_ITEMS_MAX: u32 = 2048;
 /// `models.batching.max_bytes`, least: below it not even two short texts fit.
@@ -148,6 +172,8 @@ pub const EXCHANGE_BYTES: u64 = (HEAD_BYTES_MAX + PIPELINED_BYTES_MAX) as u64;
 pub const STREAM_BYTES: u64 = (FIRST_EVENT_BYTES_MAX + 2 * EVENT_BYTES_MAX + 2 * ARRIVAL_BYTES_MAX) as u64;
 /// An idle connection in a pool.
 pub const POOLED_CONNECTION_BYTES: u64 = 512;
+/// A remembered block of a prompt.
+pub const PREFIX_ENTRY_BYTES: u64 = 16;
 /// A slot of an inbox.
 pub const INBOX_SLOT_BYTES: u64 = 256;
 /// A lane without jobs: its key, its learned cost line.

@@ -2,7 +2,7 @@
 //! load up to a bound, and the worst case, in which every client holds the largest body at once.
 
 use super::limits::{
-    CONNECTION_BYTES, EXCHANGE_BYTES, INBOX_SLOT_BYTES, JOB_BYTES, LANE_BYTES, LANES_MAX, POOLED_CONNECTION_BYTES,
+    CONNECTION_BYTES, EXCHANGE_BYTES, INBOX_SLOT_BYTES, JOB_BYTES, LANE_BYTES, LANES_MAX, POOLED_CONNECTION_BYTES, PREFIX_ENTRY_BYTES,
     RECEIVE_BUFFER_GAP_BYTES, SHARD_BYTES, STREAM_BYTES, WAITER_BYTES,
 };
 use super::{BatchingMode, Config};
@@ -79,6 +79,11 @@ pub fn memory(config: &Config, shards: u32) -> Memory {
         ),
         line(MemoryKind::Worst, "held request bodies (server.max_held)", shards, server.max_held_bytes),
     ];
+    let blocks: u64 =
+        config.upstreams.iter().filter_map(|one| one.steering.prefix_affinity).map(|prefix| u64::from(prefix.entries())).sum();
+    if blocks > 0 {
+        lines.push(line(MemoryKind::Standing, "prompt index (upstreams.prefix_affinity.max_entries)", shards * blocks, PREFIX_ENTRY_BYTES));
+    }
     lines.extend(merged_calls(config));
     let sum = |kinds: &[MemoryKind]| {
         lines.iter().filter(|line| kinds.contains(&line.kind)).fold(0_u64, |sum, line| sum.saturating_add(line.total_bytes))

@@ -15,6 +15,7 @@ mod mistake;
 mod raw;
 mod resilience;
 mod shape;
+mod steering;
 mod streams;
 pub mod units;
 
@@ -28,6 +29,7 @@ pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
 pub use resilience::{
     Breaker, Canned, CannedId, Fallback, Hedge, HedgeAfter, ModelResilience, Probe, Resilience, RetryRules, Share, SlowStart,
 };
+pub use steering::{Balance, Engine, HashKey, PrefixAffinity, Scrape, Steering};
 pub use streams::{Timeouts, WebSocket};
 
 /// The JSON Schema (draft 2020-12) of headrace.toml, as text.
@@ -97,6 +99,8 @@ pub struct Server {
     /// Keep `Forwarded` and `X-Forwarded-*` that clients send (the peer is a trusted proxy) and add to them. Default false:
     /// theirs are removed and ours are written.
     pub trust_forwarded: bool,
+    /// The zone this gateway stands in. Default none: all endpoints are near.
+    pub zone: Option<String>,
     /// Answer with `x-headrace-batch-size` and `x-headrace-batch-wait-us`. Default false.
     pub debug_headers: bool,
 }
@@ -137,6 +141,7 @@ pub struct Upstream {
     /// At least one.
     pub endpoints: Vec<Endpoint>,
     pub balance: Balance,
+    pub steering: Steering,
     /// Default 1 s.
     pub connect_timeout: Duration,
     /// From the request's last byte to the answer's first (of an event stream: to its first event). Default 120 s (cold models are slow). A timeout here is never retried.
@@ -164,6 +169,8 @@ pub struct Endpoint {
     pub addr: EndpointAddr,
     /// At least 1. Default 1.
     pub weight: u32,
+    /// `None` is near everybody.
+    pub zone: Option<String>,
     /// Rendered `Host` value: `host:port` (port left out when 80), `localhost` for Unix sockets.
     pub authority: String,
 }
@@ -174,13 +181,6 @@ pub enum EndpointAddr {
     Tcp { host: String, port: u16, resolved: Option<SocketAddr> },
     /// `unix:/path`.
     Unix(PathBuf),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Balance {
-    RoundRobin,
-    /// The endpoint with the fewest calls in flight from this shard, weighted. Default.
-    LeastInFlight,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -4,9 +4,12 @@
 
 pub(super) mod admission;
 pub(super) mod resilience;
+mod steering;
 mod streams;
 
 use std::ops::Range;
+
+pub(super) use steering::{RawAffinity, RawHash, RawPrefixAffinity, RawScrape};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -107,6 +110,8 @@ pub(super) struct RawServer {
     /// Default false: theirs are removed and ours are written, since anyone can write them.
     #[schemars(extend("default" = false))]
     pub trust_forwarded: Option<At<bool>>,
+    /// The zone this gateway stands in: endpoints of the same zone come first. Default: none, so that all endpoints are near.
+    pub zone: Option<At<String>>,
     /// Answer with `x-headrace-batch-size` and `x-headrace-batch-wait-us`. Default false: clients need not know their neighbours.
     #[schemars(extend("default" = false))]
     pub debug_headers: Option<At<bool>>,
@@ -131,9 +136,25 @@ pub(super) struct RawUpstream {
     /// Addresses of the servers, at least one: `"http://127.0.0.1:8000"`, `"unix:/run/vllm.sock"` or `{ url = "...", weight = 2 }`.
     #[schemars(required)]
     pub endpoints: Option<At<Vec<At<RawEndpoint>>>>,
-    /// `"least_in_flight"` or `"round_robin"`. Model calls differ a lot in cost, so the endpoint with the least to do is next.
-    #[schemars(extend("default" = "least_in_flight"), extend("enum" = ["least_in_flight", "round_robin"]))]
+    /// `"least_in_flight"`, `"round_robin"`, `"p2c"` (of two drawn at random the one with the lower latency times load) or
+    /// `"consistent_hash"` (by `hash`, with bounded load). Model calls differ a lot in cost, so the endpoint with the least to do is next.
+    #[schemars(extend("default" = "least_in_flight"), extend("enum" = ["least_in_flight", "round_robin", "p2c", "consistent_hash"]))]
     pub balance: Option<At<String>>,
+    /// What `balance = "consistent_hash"` hashes.
+    pub hash: Option<At<RawHash>>,
+    /// Sessions that stay at their endpoint, by a request field.
+    pub affinity: Option<At<RawAffinity>>,
+    /// Which model server this is: then its load is read and counts when an endpoint is chosen. Default: unknown, nothing is read.
+    #[schemars(extend("enum" = ["vllm", "sglang", "tei", "tgi", "llamacpp", "triton", "infinity"]))]
+    pub engine: Option<At<String>>,
+    /// How the load that the `engine` reports is read.
+    pub scrape: Option<At<RawScrape>>,
+    /// Send a conversation back to the endpoint that has its beginning in its cache. Default: not done, since it has to read the bodies.
+    pub prefix_affinity: Option<At<RawPrefixAffinity>>,
+    /// With zones: calls in flight from a shard, per unit of weight, at every near endpoint from which a far one may be used as well,
+    /// 1 to 65536. 8 fills a small batch before a call crosses zones.
+    #[schemars(extend("default" = 8))]
+    pub zone_spill: Option<At<i64>>,
     /// How long to wait for a connection; then another endpoint is tried. Nearby servers answer in milliseconds or not at all.
     #[schemars(extend("default" = "1s"))]
     pub connect_timeout: Option<At<String>>,
@@ -177,7 +198,7 @@ pub(super) struct RawUpstream {
     pub retry: Option<RawRetry>,
 }
 
-/// One server: its address, or `{ url, weight }`.
+/// One server: its address, or `{ url, weight, zone }`.
 #[derive(Clone, Debug)]
 pub(super) enum RawEndpoint {
     Plain(String),
@@ -194,6 +215,8 @@ pub(super) struct RawEndpointTable {
     /// Its share of the calls against its neighbours, 1 to 1000. Equal servers share equally.
     #[schemars(extend("default" = 1))]
     pub weight: Option<At<i64>>,
+    /// The zone it stands in, as `server.zone` names them. Endpoints of the gateway's own zone, and those without one, are near.
+    pub zone: Option<At<String>>,
 }
 
 /// A model clients ask for.

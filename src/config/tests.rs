@@ -5,12 +5,13 @@ mod admission;
 mod documents;
 mod fuzz;
 mod golden;
+mod steering;
 
 use std::time::Duration;
 
 use super::{
-    Admission, Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, MemoryMax, Shards, Timeouts, UpstreamId, WebSocket,
-    check, limits, memory, schema, units,
+    Admission, Balance, BatchingMode, Config, EndpointAddr, Io, ListenAddr, MemoryKind, MemoryMax, Shards, Steering, Timeouts, UpstreamId,
+    WebSocket, check, limits, memory, schema, units,
 };
 
 const DESIGN_EXAMPLE: &str = r#"
@@ -76,6 +77,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(config.admin.listen, "127.0.0.1:9090".parse().unwrap());
     let upstream = &config.upstreams[0];
     assert_eq!(upstream.balance, Balance::LeastInFlight);
+    assert_eq!(upstream.steering, Steering { zone_spill: 8, ..Steering::default() });
     assert_eq!(upstream.connect_timeout, Duration::from_secs(1));
     assert_eq!(upstream.first_byte_timeout, Duration::from_secs(120));
     assert_eq!(upstream.stream_idle_timeout, Duration::from_secs(120));
@@ -156,7 +158,7 @@ fn the_schema_tells_the_true_defaults() {
     assert_eq!(written_out, left_out);
     assert_eq!(
         written,
-        18 + 1 + 10 + 5 + (9 + 2 + 5 + 6) + 2,
+        18 + 1 + 11 + 5 + (9 + 2 + 5 + 6) + 2,
         "a key without a default was added, or one with: say so in the schema and here"
     );
 }

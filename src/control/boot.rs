@@ -20,6 +20,7 @@ use super::listen::{self, Bound};
 use super::memory;
 use super::plane::{Current, Plane, ShardLine, shares, snapshots};
 use super::resolve::resolve;
+use super::scrape;
 use super::supervise::{Signals, Supervisor};
 use crate::config::{Config, Io, ListenAddr, Shards};
 use crate::mesh::{Bell, Mesh, Shared, Shares};
@@ -146,6 +147,7 @@ impl ControlRoom {
             runtime.spawn(admin::serve(listener, Arc::clone(&supervisor.plane)));
             runtime.spawn(memory::watch(Arc::clone(&supervisor.plane)));
             runtime.spawn(health::watch(Arc::clone(&supervisor.plane)));
+            runtime.spawn(scrape::scrape_all(Arc::clone(&supervisor.plane)));
             let result = runtime.block_on(supervisor.run());
             // A reload may wait for a name server: it is not waited for.
             runtime.shutdown_background();

@@ -1,6 +1,6 @@
 //! The control plane: brings a gateway up (`boot`, `crew`, `thread`, `listen`, `resolve`), watches over it and brings it down
-//! (`supervise`, on the control thread; `memory` against its ceiling), hands it new configurations (`plane`, `reload`, `load`), and answers operators (`admin`,
-//! `log`). The one room that may block, lock and ask the operating system for names and files. It sees no request: shards serve, and
+//! (`supervise`, on the control thread; `memory` against its ceiling), hands it new configurations (`plane`, `reload`, `load`), asks engines for
+//! their load (`scrape`), and answers operators (`admin`, `log`). The one room that may block, lock and ask the operating system for names and files. It sees no request: shards serve, and
 //! go on serving with their last snapshot whatever happens here.
 #![expect(clippy::disallowed_types, reason = "what control, its admin page and the shards' threads share is behind Arc, Mutex and atomics")]
 
@@ -18,11 +18,14 @@ mod plane;
 mod probe;
 mod reload;
 mod resolve;
+mod scrape;
 mod supervise;
 #[cfg(test)]
 mod tests;
 mod thread;
 
+/// What a request would meet, told from a configuration.
+pub use crate::shard::{Asked, Explained, explain};
 pub use boot::{StartOptions, start};
 pub use error::{Ended, ReloadError, RunError, StartError};
 pub use gateway::RunningGateway;

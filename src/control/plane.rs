@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::error::ReloadError;
 use super::load::load;
 use super::memory;
@@ -31,6 +33,8 @@ pub(super) struct Plane {
     reload: Mutex<()>,
     draining: AtomicBool,
     cut: AtomicBool,
+    /// The generation of the current configuration, for those who work under it.
+    changes: watch::Sender<u32>,
 }
 
 /// The paths from control to one shard.
@@ -54,6 +58,7 @@ pub(super) struct Current {
 
 impl Plane {
     pub(super) fn new(clock: RealClock, shards: Vec<ShardLine>, config_path: Option<PathBuf>, current: Current) -> Plane {
+        let changes = watch::Sender::new(current.generation);
         Plane {
             clock,
             shards,
@@ -62,11 +67,22 @@ impl Plane {
             reload: Mutex::new(()),
             draining: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            changes,
         }
     }
 
     pub(super) fn shards(&self) -> &[ShardLine] {
         &self.shards
+    }
+
+    /// Tells of every new configuration.
+    pub(super) fn changes(&self) -> watch::Receiver<u32> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn current_config(&self) -> (u32, Shared<Config>) {
+        let current = self.current();
+        (current.generation, current.config.clone())
     }
 
     pub(super) fn drain_timeout(&self) -> Duration {
@@ -169,6 +185,7 @@ impl Plane {
         for (line, snapshot) in self.shards.iter().zip(snapshots) {
             self.send(line, Message::Snapshot(Box::new(snapshot)));
         }
+        self.changes.send_replace(generation);
         tracing::debug!("generation {generation} is in every shard's inbox");
         Ok(())
     }

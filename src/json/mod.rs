@@ -4,6 +4,7 @@
 
 mod answer;
 mod members;
+mod prompt;
 mod request;
 mod splice;
 mod walk;
@@ -13,6 +14,7 @@ mod tests;
 
 pub use answer::{AnswerShape, Element, Number, scan_answer};
 pub use members::members;
+pub use prompt::{PromptSpans, scan_prompt};
 pub use request::{EmbeddingsRequest, ItemKind, Items, Model, ModelRequest, scan_embeddings, scan_model, scan_output_tokens};
 pub use splice::{Pieces, Splice};
 

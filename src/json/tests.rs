@@ -2,7 +2,8 @@
 
 #![expect(clippy::disallowed_types, reason = "proptest's prop_oneof! shares its strategies in an Arc")]
 
-use super::{AnswerShape, ItemKind, ScanError, Splice, scan_answer, scan_embeddings, scan_model};
+use super::{AnswerShape, ItemKind, ScanError, Splice, scan_answer, scan_embeddings, scan_model, scan_prompt};
+use crate::sys::Span;
 use bytes::Bytes;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use serde_json::Value;
@@ -215,4 +216,50 @@ proptest! {
         }
         let _ = scan_answer(&body, &mut AnswerShape::default());
     }
+}
+
+/// Spans of a prompt as text: what stands before, the text, how much of it is the opening.
+fn prompt_of(body: &str) -> Option<(Vec<&str>, &str, &str)> {
+    let spans = scan_prompt(body.as_bytes())?;
+    let of = |span: Span| &body[span.range()];
+    let text = of(spans.text);
+    Some((spans.before.iter().flatten().copied().map(of).collect(), text, &text[..spans.opening]))
+}
+
+#[test]
+fn prompts_where_they_lie() {
+    let system = r#"{"role":"system","content":"S"}"#;
+    let user = r#"{"role" : "user","content":"a \"user\" speaks"}"#;
+    let answer = r#"{"role":"assistant","content":[{"type":"text","text":"]"}]}"#;
+    let chat = format!(r#"{{"model":"m","tools":[1],"messages":[{system}, {user},{answer},{user}],"n":1}}"#);
+    let text = format!("[{system}, {user},{answer},{user}");
+    assert_eq!(prompt_of(&chat), Some((vec!["[1]"], text.as_str(), &text[..system.len() + user.len() + 3])));
+    let message = format!(r#"{{"system":"be kind","messages":[{user}]}}"#);
+    assert_eq!(prompt_of(&message), Some((vec!["\"be kind\""], &*format!("[{user}"), &*format!("[{user}"))));
+    let nobody = format!(r#"{{"messages":[{system},{answer}]}}"#);
+    assert_eq!(prompt_of(&nobody).unwrap().2, &format!("[{system}"), "no user: the first one opens");
+    let long = "x".repeat(2000);
+    let plain = format!(r#"{{"prompt":"{long}"}}"#);
+    let (_, text, opening) = prompt_of(&plain).unwrap();
+    assert_eq!((text.len(), opening.len()), (2001, 1024));
+    assert_eq!(prompt_of(r#"{"input":"hi","instructions":"I"}"#), Some((vec!["\"I\""], "\"hi", "\"hi")));
+    assert_eq!(prompt_of(r#"{"messages":[]}"#), None);
+    for none in
+        [r#"{"model":"m"}"#, r#"{"messages":5}"#, r#"{"messages":null}"#, r#"{"prompt":{}}"#, "{", "[]", r#"{"prompt":"a","prompt":"b"}"#]
+    {
+        assert_eq!(prompt_of(none), None, "{none}");
+    }
+    // Odd elements are walked over.
+    assert_eq!(prompt_of(r#"{"prompt":["a","b"]}"#), Some((vec![], r#"["a","b""#, r#"["a""#)));
+}
+
+#[test]
+fn a_next_turn_begins_with_the_last() {
+    let turns = [
+        r#"{"messages":[{"role":"user","content":"a"}]}"#,
+        r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}"#,
+    ];
+    let [first, second] = turns.map(|body| prompt_of(body).unwrap());
+    assert!(second.1.starts_with(first.1));
+    assert_eq!(first.2, second.2);
 }

@@ -9,7 +9,7 @@ use super::labels::{
 };
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
-use crate::policy::Operation;
+use crate::policy::{Operation, Why};
 
 /// The label values one position in a dimension stands for (a dimension may carry two labels: route and model).
 type Values = Vec<String>;
@@ -144,6 +144,7 @@ pub(super) struct Offsets {
     admission_wait: usize,
     upstream_requests: usize,
     upstream_retries: usize,
+    endpoints_chosen: usize,
     upstream_connections_opened: usize,
     breaker_transitions: usize,
     endpoint_pauses: usize,
@@ -177,7 +178,8 @@ impl Layout {
             sections.push(Section { metric, offset, dimensions, shape });
             offset
         };
-        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes, ends, tokens } = &names;
+        let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes, ends, tokens, choices } =
+            &names;
         let words = |all: &mut dyn Iterator<Item = &'static str>| -> Vec<Values> { all.map(|word| vec![word.to_owned()]).collect() };
         let to = words(&mut BreakerTo::ALL.iter().map(|one| one.as_str()));
         let fallback_reasons = words(&mut FallbackReason::ALL.iter().map(|one| one.as_str()));
@@ -204,6 +206,7 @@ impl Layout {
             admission_wait: section(Metric::AdmissionWait, &[upstreams], Shape::Histogram(Scale::Time)),
             upstream_requests: section(Metric::UpstreamRequests, &[endpoints, outcomes], Shape::Number),
             upstream_retries: section(Metric::UpstreamRetries, &[upstreams], Shape::Number),
+            endpoints_chosen: section(Metric::EndpointsChosen, &[upstreams, choices], Shape::Number),
             upstream_connections_opened: section(Metric::UpstreamConnectionsOpened, &[endpoints], Shape::Number),
             breaker_transitions: section(Metric::BreakerTransitions, &[endpoints, &to], Shape::Number),
             endpoint_pauses: section(Metric::EndpointPauses, &[endpoints], Shape::Number),
@@ -293,6 +296,10 @@ impl Offsets {
         Some(self.upstream_retries + below(upstream, self.endpoints.len())?)
     }
 
+    pub(super) fn endpoint_chosen(&self, upstream: u32, why: Why) -> Option<usize> {
+        Some(self.endpoints_chosen + below(upstream, self.endpoints.len())? * Why::ALL.len() + why as usize)
+    }
+
     pub(super) fn upstream_connection_opened(&self, upstream: u32, endpoint: u32) -> Option<usize> {
         Some(self.upstream_connections_opened + self.endpoint(upstream, endpoint)?)
     }
@@ -360,6 +367,7 @@ struct Names {
     outcomes: Vec<Values>,
     ends: Vec<Values>,
     tokens: Vec<Values>,
+    choices: Vec<Values>,
 }
 
 impl Names {
@@ -379,6 +387,7 @@ impl Names {
             ends: StreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
             tokens: TokenKind::ALL.iter().map(|kind| vec![kind.as_str().to_owned()]).collect(),
             outcomes: UpstreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+            choices: Why::ALL.iter().map(|why| vec![why.as_str().to_owned()]).collect(),
         }
     }
 }

@@ -95,6 +95,8 @@ metrics! {
         "Calls to endpoints, by how they ended";
     UpstreamRetries Counter "headrace_upstream_retries_total" ["upstream"]
         "Calls made again after a failure";
+    EndpointsChosen Counter "headrace_endpoints_chosen_total" ["upstream", "reason"]
+        "Endpoints chosen where more than the calls in flight decides (p2c, hash, affinity, zones, engines, prompts), by what decided";
     UpstreamConnectionsOpened Counter "headrace_upstream_connections_opened_total" ["upstream", "endpoint"]
         "Connections opened to endpoints";
     UpstreamCallsInFlight Gauge "headrace_upstream_calls_in_flight" ["shard"]

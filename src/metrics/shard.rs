@@ -9,7 +9,7 @@ use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_n
 use super::names::Metric;
 use crate::config::{ModelId, UpstreamId};
 use crate::mesh::{CounterWriter, ShardId, Shared};
-use crate::policy::Operation;
+use crate::policy::{Operation, Why};
 use crate::sys::Instant;
 
 /// The counters of one shard under one snapshot. Keep it with the snapshot whose ids it takes (in an `Rc`): an exchange that
@@ -154,6 +154,11 @@ impl ShardMetrics {
     /// A call is made again.
     pub fn upstream_retry(&self, upstream: UpstreamId) {
         self.count(self.offsets.upstream_retry(upstream.0), 1);
+    }
+
+    /// An endpoint was chosen where more than the calls in flight decides.
+    pub fn endpoint_chosen(&self, upstream: UpstreamId, why: Why) {
+        self.count(self.offsets.endpoint_chosen(upstream.0, why), 1);
     }
 
     pub fn upstream_connection_opened(&self, upstream: UpstreamId, endpoint: u32) {

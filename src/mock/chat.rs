@@ -6,6 +6,8 @@ use serde::Deserialize;
 use super::State;
 use super::answer::{Answer, error, fault, number};
 use super::mark::Mark;
+use super::stats::add;
+use crate::json::scan_prompt;
 
 /// A chat to be answered.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Chat {
     pub(super) include_usage: bool,
     /// Ends the connection in the middle of the answer.
     pub(super) cut: bool,
+    /// What the prompt costs before the first event, in bytes that are not in the cache.
+    pub(super) prefill: u32,
     /// The last message's text.
     last: String,
 }
@@ -91,8 +95,19 @@ pub(super) fn answer(state: &State, body: &[u8], out: &mut Vec<u8>) -> Answer {
         limited: events < state.config.chat_events,
         include_usage: request.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
         cut: mark == Some(Mark::CloseMidBody),
+        prefill: prefill(state, body),
         last,
     })
+}
+
+/// Puts the prompt into the cache; what of it must be computed, with a tenth of what was there.
+fn prefill(state: &State, body: &[u8]) -> u32 {
+    let Some(prompt) = state.config.prefill.and_then(|_| scan_prompt(body)) else { return 0 };
+    let prompt = prompt.text.of(body);
+    let cached = state.cache.borrow_mut().admit(prompt);
+    add(&state.counters.prompt_bytes, prompt.len() as u64);
+    add(&state.counters.prompt_bytes_cached, cached as u64);
+    u32::try_from(prompt.len() - cached + cached / 10).unwrap_or(u32::MAX)
 }
 
 fn text_of(content: &str) -> Option<String> {

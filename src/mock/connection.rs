@@ -248,9 +248,31 @@ impl Connection<'_> {
         let counters = &self.state.counters;
         add(&counters.chats, 1);
         add(&counters.in_flight, 1);
-        let result = if chat.stream { self.stream_chat(chat, body, manner).await } else { self.whole_chat(chat, body, manner).await };
+        let result = match self.prefill(chat.prefill).await {
+            Err(over) => Err(over),
+            Ok(()) if chat.stream => self.stream_chat(chat, body, manner).await,
+            Ok(()) => self.whole_chat(chat, body, manner).await,
+        };
         self.state.counters.end(result.is_err() && !chat.cut);
         result
+    }
+
+    /// The time a prompt takes, behind those that came before it.
+    async fn prefill(&mut self, bytes: u32) -> Result<(), Over> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let now = self.rt.now();
+        let mut gpu = self.state.prefill.get();
+        let call = gpu.admit(now, bytes);
+        self.state.prefill.set(gpu);
+        if call.done_at <= now || self.client_waits(call.done_at).await {
+            return Ok(());
+        }
+        let mut gpu = self.state.prefill.get();
+        gpu.abandon(self.rt.now(), call);
+        self.state.prefill.set(gpu);
+        Err(Over)
     }
 
     async fn whole_chat(&mut self, chat: &Chat, mut body: Vec<u8>, manner: Manner) -> Result<(), Over> {

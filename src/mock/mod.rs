@@ -2,12 +2,13 @@
 //! It says that it is a mock wherever it speaks. It uses the HTTP, JSON and runtime rooms as the gateway does and leaves to
 //! others: arguments and tables (`cli`), scenarios and comparisons (`loadtest/`).
 //!
-//! - `gpu`: the cost machine, pure. `vector`: the answers, pure. `mark`: faults asked for inside a request's text, pure.
+//! - `gpu`: the cost machine, pure. `cache`: the KV cache, pure. `vector`: the answers, pure. `mark`: faults asked for inside a request's text, pure.
 //! - `answer`, `embeddings`, `chat`: a request's body to an answer's body, no sockets. `connection`: one client. `thread`: the
 //!   mock on a thread of its own.
 //! - `client`: closed-loop and open-loop load with checked answers.
 
 mod answer;
+mod cache;
 mod chat;
 pub mod client;
 mod connection;
@@ -21,12 +22,13 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::runtime::{Listener, Rt};
 
+pub use cache::PromptCache;
 pub use chat::reply;
 pub use gpu::{Call, Gpu};
 pub use mark::Mark;
@@ -54,12 +56,23 @@ pub struct MockConfig {
     pub chat_events: u32,
     /// Time before each content event of a chat answer. Chats do not queue for the GPU: engines batch them continuously.
     pub chat_delay: Duration,
+    /// What a chat's prompt costs before its first event; `None`: nothing.
+    pub prefill: Option<Prefill>,
     /// Share of the calls, 0 to 1, that are answered 503 at random.
     pub error_rate: f64,
     /// What the random errors are drawn from: the same seed and order of calls give the same errors.
     pub seed: u64,
     /// Which driver [`start`] uses.
     pub io: crate::config::Io,
+}
+
+/// The cost of prompts: one at a time, by their length; what lies in the KV cache costs a tenth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prefill {
+    /// For a KiB of the messages' text that is not in the cache.
+    pub per_kib: Duration,
+    /// Bytes of prompts that the cache holds.
+    pub cache_bytes: u64,
 }
 
 impl Default for MockConfig {
@@ -73,6 +86,7 @@ impl Default for MockConfig {
             dims: DIMS,
             chat_events: 16,
             chat_delay: Duration::ZERO,
+            prefill: None,
             error_rate: 0.0,
             seed: 0,
             io: crate::config::Io::Auto,
@@ -90,6 +104,9 @@ struct State {
     /// `config.name` as a JSON string.
     name_json: Vec<u8>,
     gpu: Cell<Gpu>,
+    /// The same for prompts; an item is a byte.
+    prefill: Cell<Gpu>,
+    cache: RefCell<PromptCache>,
     /// Draws so far, for random errors.
     draws: Cell<u64>,
     counters: Counters,
@@ -107,7 +124,10 @@ impl Mock {
         // A string is always JSON.
         let name_json = serde_json::to_vec(&config.name).unwrap_or_else(|_| b"\"mock\"".to_vec());
         let gpu = Cell::new(Gpu::new(config.cost_base, config.cost_per_item));
-        Mock(Rc::new(State { config, name_json, gpu, draws: Cell::new(0), counters: Counters::default() }))
+        let per_byte = config.prefill.map_or(Duration::ZERO, |prefill| prefill.per_kib / 1024);
+        let prefill = Cell::new(Gpu::new(Duration::ZERO, per_byte));
+        let cache = RefCell::new(PromptCache::new(config.prefill.map_or(0, |prefill| prefill.cache_bytes)));
+        Mock(Rc::new(State { config, name_json, gpu, prefill, cache, draws: Cell::new(0), counters: Counters::default() }))
     }
 
     /// Accepts and serves connections until dropped; connections go on until `rt` shuts down.

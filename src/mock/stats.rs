@@ -20,6 +20,9 @@ pub struct MockStats {
     pub in_flight: u64,
     /// Chat requests that were begun.
     pub chats: u64,
+    /// Bytes of prompts, counted where prompts cost something, and those of them that were in the cache.
+    pub prompt_bytes: u64,
+    pub prompt_bytes_cached: u64,
     /// Answers with a status of 400 or more.
     pub errors: u64,
     /// Open connections.
@@ -44,6 +47,8 @@ impl MockStats {
             items: self.items.saturating_sub(earlier.items),
             aborted: self.aborted.saturating_sub(earlier.aborted),
             chats: self.chats.saturating_sub(earlier.chats),
+            prompt_bytes: self.prompt_bytes.saturating_sub(earlier.prompt_bytes),
+            prompt_bytes_cached: self.prompt_bytes_cached.saturating_sub(earlier.prompt_bytes_cached),
             errors: self.errors.saturating_sub(earlier.errors),
             cpu: self.cpu.saturating_sub(earlier.cpu),
             ..*self
@@ -61,6 +66,8 @@ impl MockStats {
             ("aborted", self.aborted),
             ("in_flight", self.in_flight),
             ("chats", self.chats),
+            ("prompt_bytes", self.prompt_bytes),
+            ("prompt_bytes_cached", self.prompt_bytes_cached),
             ("errors", self.errors),
             ("connections", self.connections),
             ("cpu_us", cpu_us),
@@ -88,6 +95,8 @@ pub(super) struct Counters {
     pub(super) aborted: Cell<u64>,
     pub(super) in_flight: Cell<u64>,
     pub(super) chats: Cell<u64>,
+    pub(super) prompt_bytes: Cell<u64>,
+    pub(super) prompt_bytes_cached: Cell<u64>,
     pub(super) errors: Cell<u64>,
     pub(super) connections: Cell<u64>,
 }
@@ -102,6 +111,8 @@ impl Counters {
             aborted: self.aborted.get(),
             in_flight: self.in_flight.get(),
             chats: self.chats.get(),
+            prompt_bytes: self.prompt_bytes.get(),
+            prompt_bytes_cached: self.prompt_bytes_cached.get(),
             errors: self.errors.get(),
             connections: self.connections.get(),
             cpu: thread_cpu(),

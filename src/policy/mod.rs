@@ -1,12 +1,13 @@
 //! Decisions about a request and where it goes, as pure values: which route or model (`route`, on one normal form of the path,
-//! `path`), which endpoint (`balance`), whether an endpoint is usable (`health`, with a `breaker` each), whether a failed call may be
-//! tried again (`retry`), when a slow one is doubled (`hedge`), which shard serves a connection (`spread`), how many requests an upstream
-//! is given at a time (`limit`, `adaptive`) and who of those that wait is next (`queue`). It opens no connection, reads no
-//! clock (time and jitter are arguments) and writes no answer (respond does).
+//! `path`), which endpoint (`balance`), what engines tell of their load (`engine`), whether an endpoint is usable (`health`, with a
+//! `breaker` each), whether a failed call may be tried again (`retry`), when a slow one is doubled (`hedge`), which shard serves a
+//! connection (`spread`), how many requests an upstream is given at a time (`limit`, `adaptive`) and who of those that wait is next
+//! (`queue`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
 
 mod adaptive;
 mod balance;
 mod breaker;
+mod engine;
 mod health;
 mod hedge;
 mod limit;
@@ -20,8 +21,9 @@ mod spread;
 pub(crate) mod tests;
 
 pub use adaptive::{Adaptive, Round};
-pub use balance::Balancer;
+pub use balance::{Ask, Balancer, Candidate, Choice, Explanation, Prompt, Report, Why, Wish, hash_bytes, join};
 pub use breaker::{BreakerState, CallEnd, Change, Ended, Tripped};
+pub use engine::{read_orca, read_scrape};
 pub use health::{Health, View};
 pub use hedge::Hedger;
 pub use limit::{Limit, ShardClaim, next_shard};

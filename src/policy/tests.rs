@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{
     Admin, Admission, Balance, Batching, BatchingMode, Config, Endpoint, EndpointAddr, Io, ListenAddr, MemoryMax, Model, Route, Server,
-    Shards, Timeouts, Upstream, UpstreamId,
+    Shards, Steering, Timeouts, Upstream, UpstreamId,
 };
 
 mod adaptive;
@@ -50,6 +50,7 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             receive_buffer_bytes: 8192,
             inbox_slots: 4096,
             trust_forwarded: false,
+            zone: None,
             debug_headers: false,
         },
         admin: Admin { listen: ([127, 0, 0, 1], 9090).into() },
@@ -57,10 +58,11 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
         upstreams: vec![Upstream {
             name: "gpu0".to_owned(),
             endpoints: vec![
-                Endpoint { addr: address("10.0.0.1"), weight: 1, authority: "10.0.0.1:8000".to_owned() },
-                Endpoint { addr: EndpointAddr::Unix("/run/vllm.sock".into()), weight: 1, authority: "localhost".to_owned() },
+                Endpoint { addr: address("10.0.0.1"), weight: 1, zone: None, authority: "10.0.0.1:8000".to_owned() },
+                Endpoint { addr: EndpointAddr::Unix("/run/vllm.sock".into()), weight: 1, zone: None, authority: "localhost".to_owned() },
             ],
             balance: Balance::LeastInFlight,
+            steering: Steering::default(),
             connect_timeout: second,
             first_byte_timeout: second,
             stream_idle_timeout: second,

@@ -125,7 +125,8 @@ fn plan_for(shard: &Shard, snapshot: &Snapshot, connection: &Connection, request
     };
     let framing = Framing::Length(body.len() as u64);
     let rendered = rendered(shard, snapshot, connection, head, request, target.upstream, framing);
-    ForwardPlan::whole(shard, target.upstream, rendered, body)
+    // What the first target was asked by (its prompt, its session) says nothing of where another one should go.
+    ForwardPlan::whole(shard, target.upstream, rendered, body, None)
 }
 
 /// Which fault leads on; none where the client's request is at fault, or a part of an answer is out.

@@ -15,6 +15,7 @@ use super::retry::{Judged, Tries, judge};
 use super::snapshot::Snapshot;
 use super::stream;
 use super::upstream::{CallError, Channel, InFlight, outcome_of};
+use super::wish::{ORCA_REQUEST, Steered};
 use super::{Shard, admit};
 use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
@@ -32,6 +33,15 @@ pub(super) struct Rendered {
 }
 
 impl Rendered {
+    /// Has the engine tell its load with the answer, where that is wanted. Before a body stands behind the head.
+    pub(super) fn ask_for_load(&mut self, steered: Option<&Steered>) {
+        if steered.is_some_and(|steered| steered.asks_load) {
+            self.bytes.truncate(self.bytes.len() - 2);
+            self.bytes.extend_from_slice(ORCA_REQUEST.as_bytes());
+            self.bytes.extend_from_slice(b": TEXT\r\n\r\n");
+        }
+    }
+
     /// The fields and the empty line (and the small body).
     pub(super) fn fields(&self) -> &[u8] {
         &self.bytes[self.host_at + 2..]
@@ -50,6 +60,8 @@ pub(super) struct ForwardPlan {
     pub(super) upstream: UpstreamId,
     pub(super) rendered: Rendered,
     pub(super) body: ForwardBody,
+    /// For upstreams that ask for it.
+    pub(super) steered: Option<Box<Steered>>,
 }
 
 /// Why a try ended without an answer to relay.
@@ -60,13 +72,20 @@ pub(super) enum Stop {
 
 impl ForwardPlan {
     /// For a body that was read whole.
-    pub(super) fn whole(shard: &Shard, upstream: UpstreamId, mut rendered: Rendered, whole: Vec<u8>) -> ForwardPlan {
+    pub(super) fn whole(
+        shard: &Shard,
+        upstream: UpstreamId,
+        mut rendered: Rendered,
+        whole: Vec<u8>,
+        steered: Option<Box<Steered>>,
+    ) -> ForwardPlan {
+        rendered.ask_for_load(steered.as_deref());
         if whole.len() > COPY_MAX {
-            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)) };
+            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)), steered };
         }
         rendered.bytes.extend_from_slice(&whole);
         shard.rt.keep_vec(whole);
-        ForwardPlan { upstream, rendered, body: ForwardBody::Small }
+        ForwardPlan { upstream, rendered, body: ForwardBody::Small, steered }
     }
 }
 
@@ -95,7 +114,7 @@ async fn forward(
     let by = shard.rt.now() + snapshot.timeouts(request.target, plan.upstream).total;
     let mut tries = Tries::begin(snapshot, request, plan.upstream);
     loop {
-        let endpoint = tries.pick(shard, snapshot, request)?;
+        let endpoint = tries.pick(shard, snapshot, request, plan.steered.as_deref())?;
         let mut call = InFlight::begin(snapshot, plan.upstream, endpoint, shard.rt.now());
         tries.attempt.calls += 1;
         let tried = match request.hedged {
@@ -118,6 +137,9 @@ async fn forward(
                 };
                 match judged {
                     Ok(Judged::Relay) => {
+                        if let Some(steered) = &plan.steered {
+                            snapshot.upstream(plan.upstream).took(steered, endpoint, &mut channel);
+                        }
                         shard.rt.keep_vec(plan.rendered.bytes);
                         return relay(shard, snapshot, connection, request, channel, call, by).await;
                     }
@@ -196,6 +218,10 @@ async fn call_once(
         call.answered(shard.rt.now(), channel.incoming.head.status);
     }
     snapshot.metrics.phase(Phase::Call, nanos(shard.rt.now().since(began)));
+    // An answer that came before its request was sent says nothing of how long answers take.
+    if !is_headed {
+        snapshot.upstream(plan.upstream).heard(shard, call.endpoint, &headed, began, &channel);
+    }
     headed.map_err(Stop::Upstream)?;
     if stream::is_event_stream(&channel.incoming) {
         Box::pin(stream::open(shard, snapshot, connection, request, &mut channel, first_byte_by, timeouts.stream_idle)).await?;

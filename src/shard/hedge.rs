@@ -62,7 +62,9 @@ async fn either(
             Raced { answered, second_won: false, lost: None }
         } else {
             let upstream = snapshot.upstream(plan.upstream);
-            let other = upstream.pick_strictly(Some(call.endpoint), shard.rt.now()).filter(|other| *other != call.endpoint);
+            let other = upstream
+                .pick(shard, snapshot, plan.upstream, plan.steered.as_deref(), Some(call.endpoint), true)
+                .filter(|other| *other != call.endpoint);
             match other.filter(|_| hedger().as_mut().is_some_and(Hedger::take)) {
                 None => Raced { answered: first.await, second_won: false, lost: None },
                 Some(other) => {
@@ -133,7 +135,10 @@ async fn one(
     let authority = &config.endpoints[call.endpoint as usize].authority;
     channel.start_send(message(shard, &plan.rendered, authority, &plan.body));
     let first_byte_by = by.min(shard.rt.now() + snapshot.config.model(model).timeouts.first_byte);
-    channel.incoming.read_head(&shard.rt, &channel.socket, method, first_byte_by).await?;
+    let began = shard.rt.now();
+    let headed = channel.incoming.read_head(&shard.rt, &channel.socket, method, first_byte_by).await;
+    snapshot.upstream(plan.upstream).heard(shard, call.endpoint, &headed, began, &channel);
+    headed?;
     call.answered(shard.rt.now(), channel.incoming.head.status);
     Ok(channel)
 }

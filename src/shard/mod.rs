@@ -10,6 +10,7 @@ mod coalesce;
 mod connection;
 mod error;
 mod exchange;
+mod explain;
 mod fallback;
 mod forward;
 mod gate;
@@ -29,6 +30,7 @@ mod tests;
 mod turn;
 mod upgrade;
 mod upstream;
+mod wish;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -38,12 +40,14 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::batch::{Answer, CallId, Home, HomeLimits, Job, Ticket, Tickets};
-use crate::config::limits;
-use crate::mesh::{Port, ShardId};
+use crate::config::{UpstreamId, limits};
+use crate::mesh::{Port, ShardId, Shared};
+use crate::policy::Report;
 use crate::runtime::{Detached, Listener, Rt, TaskId};
 use crate::sys::Instant;
 
 pub use error::{Error, Fault};
+pub use explain::{Asked, Explained, explain};
 pub use health::{Probed, why_opened};
 pub use snapshot::ShardSnapshot;
 
@@ -66,8 +70,18 @@ pub enum Message {
     Snapshot(Box<ShardSnapshot>),
     /// What the probes say, from control.
     Probed(Box<Probed>),
+    /// What engines said of their load, from control.
+    Reports(Shared<Reports>),
     /// Finish what is begun, begin nothing.
     Drain,
+}
+
+/// One round of scrapes: what each endpoint that answered has to do.
+#[derive(Debug)]
+pub struct Reports {
+    /// Of the snapshot whose ids these are.
+    pub generation: u32,
+    pub list: Vec<(UpstreamId, u32, Report)>,
 }
 
 /// Everything one core owns. `!Send`: made on its thread and dropped there.

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::exchange::Request;
 use super::snapshot::Snapshot;
 use super::upstream::{CallError, Channel, InFlight};
+use super::wish::Steered;
 use crate::config::UpstreamId;
 use crate::config::limits::ERROR_BODY_BYTES_MAX;
 use crate::http::Framing;
@@ -94,12 +95,12 @@ impl Tries {
     }
 
     /// The endpoint for the next try.
-    pub(super) fn pick(&self, shard: &Shard, snapshot: &Snapshot, request: &Request) -> Result<u32, Error> {
+    pub(super) fn pick(&self, shard: &Shard, snapshot: &Snapshot, request: &Request, steered: Option<&Steered>) -> Result<u32, Error> {
         if let Some(fresh) = self.fresh {
             return Ok(fresh);
         }
         let (upstream, now) = (snapshot.upstream(self.upstream), shard.rt.now());
-        let picked = if request.has_fallback() { upstream.pick_strictly(self.avoid, now) } else { upstream.pick(self.avoid, now) };
+        let picked = upstream.pick(shard, snapshot, self.upstream, steered, self.avoid, request.has_fallback());
         picked.ok_or_else(|| match upstream.health.borrow().paused_until(now) {
             Some(until) => Error::UpstreamPaused { retry_after: until.since(now) },
             None => Error::UpstreamUnreachable,

@@ -13,6 +13,7 @@ use super::fallback::Spare;
 use super::forward::{ForwardBody, ForwardPlan, Rendered};
 use super::snapshot::Snapshot;
 use super::upgrade::{UpgradePlan, allowed, push_upgrade};
+use super::wish::{self, Steered, add_body, wants_body, wish_of_head};
 use crate::config::{BatchingMode, ModelId, RouteId, UpstreamId, defaults};
 use crate::http::{Framing, Known, Method, RequestEdit, WebSocketAccept, write_request_fields, write_request_line};
 use crate::json::{scan_embeddings, scan_model};
@@ -96,10 +97,13 @@ pub(super) async fn decode(
 fn streamed(shard: &Shard, snapshot: &Snapshot, connection: &mut Connection, request: &mut Request, upstream: UpstreamId) -> ForwardPlan {
     let bytes = connection.input.bytes();
     let mut rendered = rendered(shard, snapshot, connection, bytes, request, upstream, request.body.framing);
+    let steered =
+        wish_of_head(snapshot.config.upstream(upstream), wish::Head { head: &connection.head, bytes, client: &connection.client });
+    rendered.ask_for_load(steered.as_deref());
     let len = connection.head.head_len;
     connection.input.consume(&shard.rt, len);
     let small = request.body.framing == Framing::None || request.body.take_arrived(shard, connection, &mut rendered.bytes);
-    ForwardPlan { upstream, rendered, body: if small { ForwardBody::Small } else { ForwardBody::Streamed } }
+    ForwardPlan { upstream, rendered, body: if small { ForwardBody::Small } else { ForwardBody::Streamed }, steered }
 }
 
 fn websocket(
@@ -128,7 +132,7 @@ async fn model_call(
 ) -> Result<Plan, Error> {
     let encoded = is_encoded(connection);
     if let Some(only) = snapshot.only_model
-        && (encoded || !may_coalesce(snapshot, only, operation))
+        && (encoded || !(may_coalesce(snapshot, only, operation) || steers_by_body(snapshot, only, operation)))
     {
         request.target = Target::Model(only);
         request.repeatable = repeatable(snapshot, only, operation);
@@ -154,7 +158,6 @@ async fn model_call(
     let named = named.ok_or(Error::ModelMissing)?;
     let name = named.decode(&body);
     let model = snapshot.router.resolve_model(name.as_bytes()).ok_or(Error::ModelUnknown)?;
-    drop(name);
     request.target = Target::Model(model);
     request.repeatable = repeatable(snapshot, model, operation);
     request.hedged = (request.repeatable && !streams && snapshot.config.model(model).resilience.hedge.is_some()).then_some(model);
@@ -163,6 +166,11 @@ async fn model_call(
         request.body.hold_copy(shard, body.len())?;
     }
     let upstream = snapshot.config.model(model).upstream;
+    let steered = held.wish(snapshot, connection, upstream).map(|mut steered| {
+        add_body(&mut steered, snapshot.config.upstream(upstream), operation, name.as_bytes(), &body);
+        steered
+    });
+    drop(name);
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
     // A body may end long after a reload, when the lane's home has let go of the configuration it began under.
     let current = snapshot.generation == shard.current.borrow().generation;
@@ -175,7 +183,7 @@ async fn model_call(
             let credential = if forwards { credential } else { Bytes::new() };
             Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body, credential }))
         }
-        _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body))),
+        _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body, steered))),
     }
 }
 
@@ -186,6 +194,10 @@ fn repeatable(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool
 
 fn may_coalesce(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool {
     operation.coalescible() && snapshot.config.model(model).batching.mode != BatchingMode::Off
+}
+
+fn steers_by_body(snapshot: &Snapshot, model: ModelId, operation: Operation) -> bool {
+    wants_body(snapshot.config.upstream(snapshot.config.model(model).upstream), operation)
 }
 
 fn wants_no_coalescing(connection: &Connection) -> bool {
@@ -222,6 +234,11 @@ impl Head {
         bytes.extend_from_slice(&connection.input.bytes()[..len]);
         connection.input.consume(&shard.rt, len);
         Head { bytes }
+    }
+
+    fn wish(&self, snapshot: &Snapshot, connection: &Connection, upstream: UpstreamId) -> Option<Box<Steered>> {
+        let head = wish::Head { head: &connection.head, bytes: &self.bytes, client: &connection.client };
+        wish_of_head(snapshot.config.upstream(upstream), head)
     }
 
     fn render(

@@ -51,7 +51,7 @@ impl Snapshot {
     pub(super) fn new(made: ShardSnapshot, shard: ShardId) -> Snapshot {
         let ShardSnapshot { generation, config, router, shares, metrics } = made;
         let gates = admit::gates(&config, &shares, shard);
-        let upstreams = config.upstreams.iter().map(Upstream::new).collect();
+        let upstreams = config.upstreams.iter().map(|one| Upstream::new(one, config.server.zone.as_deref())).collect();
         let only_model = match config.models.as_slice() {
             // A fallback needs the body, to send it again under another name; so does a hedge, to see whether it asks for a stream.
             [only] if only.name == "*" && only.resilience.fallback.is_empty() && only.resilience.hedge.is_none() => Some(ModelId(0)),
@@ -85,6 +85,16 @@ impl Snapshot {
             Target::Model(id) => self.config.model(id).timeouts,
             Target::Route(id) => self.config.route(id).timeouts,
             Target::None => self.config.upstream(upstream).timeouts(),
+        }
+    }
+
+    /// Takes over what upstreams of the same name have learned under the former configuration.
+    pub(super) fn adopt(&self, former: &Snapshot) {
+        for (own, upstream) in self.config.upstreams.iter().zip(&self.upstreams) {
+            let same = former.config.upstreams.iter().position(|other| other.name == own.name);
+            if let Some(other) = same.and_then(|index| former.upstreams.get(index)) {
+                upstream.adopt(other);
+            }
         }
     }
 

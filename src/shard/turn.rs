@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::snapshot::Snapshot;
-use super::{Former, Message, Shard, admit};
+use super::{Former, Message, Reports, Shard, admit};
 use crate::mesh::{Port, ShardId};
 use crate::metrics::RingStats;
 use crate::runtime::{Idle, Rt};
@@ -60,6 +60,7 @@ impl Shard {
                 Some(Message::Room) => self.take_room(),
                 Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made, self.id)),
                 Some(Message::Probed(probed)) => self.take_probed(&probed),
+                Some(Message::Reports(reports)) => self.take_reports(&reports),
                 Some(Message::Drain) => self.drain(),
                 None => return,
             }
@@ -73,7 +74,13 @@ impl Shard {
             match message {
                 Message::Answer(answer) => return self.take_answer(*answer),
                 Message::Cancel(ticket) => return self.take_cancel(ticket),
-                Message::Job(_) | Message::Connection(_) | Message::Room | Message::Snapshot(_) | Message::Probed(_) | Message::Drain => {}
+                Message::Job(_)
+                | Message::Connection(_)
+                | Message::Room
+                | Message::Snapshot(_)
+                | Message::Probed(_)
+                | Message::Reports(_)
+                | Message::Drain => {}
             }
         }
         let mut outbox = self.outbox.borrow_mut();
@@ -96,6 +103,7 @@ impl Shard {
 
     fn take_snapshot(&self, snapshot: Snapshot) {
         snapshot.inherit(&self.current.borrow());
+        snapshot.adopt(&self.current.borrow());
         let former = self.current.replace(Rc::new(snapshot));
         for upstream in &former.upstreams {
             upstream.clear();
@@ -119,6 +127,16 @@ impl Shard {
         }
         // An upstream's limit may have risen.
         self.take_room();
+    }
+
+    /// What endpoints said of their load. News of another snapshot than the current one come too early or too late: others follow.
+    fn take_reports(&self, reports: &Reports) {
+        let current = self.current.borrow();
+        if current.generation == reports.generation {
+            for (upstream, endpoint, report) in &reports.list {
+                current.upstream(*upstream).handle_report(*endpoint, report.clone(), self.rt.now());
+            }
+        }
     }
 
     /// The snapshot with this number, if it is still (or already) here.
@@ -160,7 +178,7 @@ impl Shard {
     }
 
     /// splitmix64 (Steele, Lea, Flood 2014): one addition and three mixing steps.
-    fn random_u64(&self) -> u64 {
+    pub(super) fn random_u64(&self) -> u64 {
         let state = self.next_request.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.next_request.set(state);
         let mut mixed = state;

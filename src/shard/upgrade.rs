@@ -61,7 +61,8 @@ pub(super) async fn upgrade(
     let mut attempt = Attempt { calls: 0, resent: false, answer_begun: false, body_held: true, idempotent: true, rules };
     let mut avoid = None;
     loop {
-        let endpoint = snapshot.upstream(plan.upstream).pick(avoid, shard.rt.now()).ok_or(Error::UpstreamUnreachable)?;
+        let endpoint =
+            snapshot.upstream(plan.upstream).pick(shard, snapshot, plan.upstream, None, avoid, false).ok_or(Error::UpstreamUnreachable)?;
         let call = InFlight::begin(snapshot, plan.upstream, endpoint, shard.rt.now());
         attempt.calls += 1;
         let Connection { socket, input, .. } = &mut *connection;

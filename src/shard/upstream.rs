@@ -11,10 +11,11 @@ use super::health::end_of;
 use super::input::Input;
 use super::snapshot::Snapshot;
 use super::stream::Opening;
+use super::wish::{ORCA_FIELD, Steered};
 use crate::config::{EndpointAddr, Upstream as UpstreamConfig, UpstreamId};
-use crate::http::{HeadLimits, Method, Parsed, ResponseHead};
+use crate::http::{Field, HeadLimits, Method, Parsed, ResponseHead};
 use crate::metrics::UpstreamOutcome;
-use crate::policy::{Balancer, BreakerState, Budget, CallEnd, Ended, Failure, Health, View};
+use crate::policy::{Ask, Balancer, BreakerState, Budget, CallEnd, Ended, Failure, Health, Report, View, Why, read_orca};
 use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::net::Address;
 use crate::sys::{Instant, Parts};
@@ -96,11 +97,11 @@ pub(super) struct InFlight {
 }
 
 impl Upstream {
-    pub(super) fn new(config: &UpstreamConfig) -> Upstream {
+    pub(super) fn new(config: &UpstreamConfig, zone: Option<&str>) -> Upstream {
         let count = u32::try_from(config.endpoints.len()).unwrap_or(u32::MAX);
         Upstream {
             addresses: config.endpoints.iter().map(|endpoint| address_of(&endpoint.addr)).collect(),
-            balancer: RefCell::new(Balancer::new(config.balance, config.endpoints.iter().map(|endpoint| endpoint.weight))),
+            balancer: RefCell::new(Balancer::for_upstream(config, zone)),
             health: RefCell::new(Health::new(&config.resilience, count, config.name.len() as u64)),
             budget: RefCell::new(Budget::new(config.resilience.retry.budget)),
             pools: RefCell::new(config.endpoints.iter().map(|_| VecDeque::new()).collect()),
@@ -109,26 +110,44 @@ impl Upstream {
         }
     }
 
-    /// The endpoint for the next call.
-    pub(super) fn pick(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
+    /// The endpoint for the next call of an exchange. When `strictly`, what is out stays out though nothing else is left: there is a
+    /// fallback.
+    pub(super) fn pick(
+        &self,
+        shard: &Shard,
+        snapshot: &Snapshot,
+        id: UpstreamId,
+        steered: Option<&Steered>,
+        avoid: Option<u32>,
+        strictly: bool,
+    ) -> Option<u32> {
         let health = self.health.borrow();
-        self.pick_in(avoid, health.view(now))
+        let view = health.view(shard.rt.now());
+        let (endpoint, why) = self.pick_in(shard, steered, avoid, if strictly { view.strict() } else { view })?;
+        if let Some(why) = why {
+            snapshot.metrics.endpoint_chosen(id, why);
+        }
+        Some(endpoint)
     }
 
-    /// As [`Upstream::pick`], but what is out stays out, though nothing else is left: there is a fallback.
-    pub(super) fn pick_strictly(&self, avoid: Option<u32>, now: Instant) -> Option<u32> {
-        let health = self.health.borrow();
-        self.pick_in(avoid, health.view(now).strict())
-    }
-
-    fn pick_in(&self, avoid: Option<u32>, view: View<'_>) -> Option<u32> {
-        let mut balancer = self.balancer.borrow_mut();
-        let picked = balancer.pick(avoid, |endpoint| view.is_usable(endpoint));
-        if view.is_calm() || picked.is_some_and(|picked| Some(picked) != avoid) {
+    fn pick_in(&self, shard: &Shard, steered: Option<&Steered>, avoid: Option<u32>, view: View<'_>) -> Option<(u32, Option<Why>)> {
+        let picked = self.choose(shard, steered, avoid, view);
+        if view.is_calm() || picked.is_some_and(|(picked, _)| Some(picked) != avoid) {
             return picked;
         }
         // One that is still starting is better than none, or than the one that just failed.
-        balancer.pick(avoid, |endpoint| view.whole().is_usable(endpoint))
+        self.choose(shard, steered, avoid, view.whole())
+    }
+
+    fn choose(&self, shard: &Shard, steered: Option<&Steered>, avoid: Option<u32>, view: View<'_>) -> Option<(u32, Option<Why>)> {
+        let usable = |endpoint| view.is_usable(endpoint);
+        let mut balancer = self.balancer.borrow_mut();
+        if !balancer.is_steered() {
+            return Some((balancer.pick(avoid, usable)?, None));
+        }
+        let ask = Ask { avoid, wish: steered.map(|steered| &steered.wish), now: shard.rt.now(), random: shard.random_u64() };
+        let choice = balancer.choose(&ask, &usable)?;
+        Some((choice.endpoint, Some(choice.why)))
     }
 
     /// Whether a call could go to another endpoint than `endpoint` now.
@@ -140,8 +159,58 @@ impl Upstream {
 
     /// `wanted`, unless it is known to be down and another is not.
     pub(super) fn usable(&self, wanted: u32, now: Instant) -> u32 {
-        let usable = self.health.borrow().view(now).is_usable(wanted);
-        if usable { wanted } else { self.pick(Some(wanted), now).unwrap_or(wanted) }
+        let health = self.health.borrow();
+        let view = health.view(now);
+        if view.is_usable(wanted) {
+            return wanted;
+        }
+        let mut balancer = self.balancer.borrow_mut();
+        let picked = balancer.pick(Some(wanted), |endpoint| view.is_usable(endpoint));
+        picked.or_else(|| balancer.pick(Some(wanted), |endpoint| view.whole().is_usable(endpoint))).unwrap_or(wanted)
+    }
+
+    /// An answer's head came, or did not come in time: what it says of the endpoint. A call that failed at once says nothing of how
+    /// fast the endpoint is.
+    pub(super) fn heard(&self, shard: &Shard, endpoint: u32, headed: &Result<(), CallError>, since: Instant, channel: &Channel) {
+        let mut balancer = self.balancer.borrow_mut();
+        if !balancer.is_steered() {
+            return;
+        }
+        let now = shard.rt.now();
+        if balancer.is_observing() && !matches!(headed, Err(error) if error.failure != Failure::Timeout) {
+            balancer.observe(endpoint, now.since(since), now);
+        }
+        if headed.is_ok() && balancer.takes_reports() {
+            let Incoming { head, input, .. } = &channel.incoming;
+            let orca = head.fields.iter().find(|field| is_orca(field, input.bytes()));
+            if let Some(report) = orca.and_then(|field| read_orca(field.value.of(input.bytes()))) {
+                balancer.handle_report(endpoint, report, now);
+            }
+        }
+    }
+
+    /// The endpoint has begun to answer: it holds the prompt now, unless it refused. What it told of its load because we asked goes
+    /// no further.
+    pub(super) fn took(&self, steered: &Steered, endpoint: u32, channel: &mut Channel) {
+        let Incoming { head, input, .. } = &mut channel.incoming;
+        if let Some(prompt) = &steered.wish.prompt
+            && head.status < 400
+        {
+            self.balancer.borrow_mut().handle_prompt(prompt, endpoint);
+        }
+        if steered.asks_load {
+            head.fields.retain(|field| !is_orca(field, input.bytes()));
+        }
+    }
+
+    /// What an endpoint said when it was asked for its load.
+    pub(super) fn handle_report(&self, endpoint: u32, report: Report, now: Instant) {
+        self.balancer.borrow_mut().handle_report(endpoint, report, now);
+    }
+
+    /// Takes over what the same upstream has learned under the former configuration.
+    pub(super) fn adopt(&self, former: &Upstream) {
+        self.balancer.borrow_mut().adopt(&mut former.balancer.borrow_mut());
     }
 
     /// An idle connection that is still good; those that are not are closed on the way.
@@ -183,6 +252,10 @@ impl Upstream {
     pub(super) fn clear(&self) {
         self.pools.borrow_mut().iter_mut().for_each(VecDeque::clear);
     }
+}
+
+fn is_orca(field: &Field, bytes: &[u8]) -> bool {
+    field.name.of(bytes).eq_ignore_ascii_case(ORCA_FIELD.as_bytes())
 }
 
 fn address_of(addr: &EndpointAddr) -> Option<Address> {

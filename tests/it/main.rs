@@ -34,6 +34,7 @@ mod hostile;
 mod leave;
 mod read;
 mod reload;
+mod routing;
 mod signals;
 
 /// The strict reader of the metrics' own tests.

@@ -12,6 +12,7 @@
     reason = "a test that cannot go on should stop loudly, and a replay should talk"
 )]
 
+mod affinity;
 mod audit;
 mod requests;
 mod rng;

@@ -6,6 +6,7 @@ mod admission;
 mod models;
 mod resilience;
 mod server;
+mod steering;
 mod streams;
 mod upstreams;
 

@@ -61,6 +61,7 @@ impl Checker {
                 "server.inbox_slots",
             ),
             trust_forwarded: raw.trust_forwarded.as_ref().map_or(defaults::TRUST_FORWARDED, |found| found.value),
+            zone: self.zone(raw.zone.as_ref(), "server.zone"),
             debug_headers: raw.debug_headers.as_ref().map_or(defaults::DEBUG_HEADERS, |found| found.value),
         };
         self.bodies_fit(raw, &server);

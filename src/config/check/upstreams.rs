@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::mistake::{listed, nearest};
 use super::super::raw::{At, RawEndpoint, RawEndpointTable, RawUpstream};
-use super::super::{Balance, Endpoint, Upstream, UpstreamId, defaults, limits};
+use super::super::{Endpoint, Upstream, UpstreamId, defaults, limits};
 use super::server::TIMEOUT_MAX;
 use super::{Checker, Seen, address};
 
@@ -53,10 +53,8 @@ impl Checker {
         let upstream = Upstream {
             name: name.map(|name| name.value.clone()).unwrap_or_default(),
             endpoints: self.endpoints(raw, place),
-            balance: match raw.balance.as_ref().map(|balance| balance.value.as_str()) {
-                Some("round_robin") => Balance::RoundRobin,
-                _ => Balance::LeastInFlight,
-            },
+            balance: Self::balance(raw),
+            steering: self.steering(raw),
             connect_timeout: self.duration(
                 raw.connect_timeout.as_ref(),
                 defaults::CONNECT_TIMEOUT,
@@ -99,6 +97,7 @@ impl Checker {
             resilience: self.resilience(raw),
         };
         self.timeouts_nest(raw, &upstream);
+        self.steering_agrees(raw, &upstream);
         upstream
     }
 
@@ -152,21 +151,23 @@ impl Checker {
     }
 
     fn endpoint(&mut self, At { value, place }: &At<RawEndpoint>) -> Option<(Endpoint, std::ops::Range<usize>)> {
-        let (url, url_place, weight) = match value {
-            RawEndpoint::Plain(url) => (url, place, None),
-            RawEndpoint::Full(RawEndpointTable { url, weight }) => {
+        let (url, url_place, weight, zone) = match value {
+            RawEndpoint::Plain(url) => (url, place, None, None),
+            RawEndpoint::Full(RawEndpointTable { url, weight, zone }) => {
                 let url = self.required(url.as_ref(), place, "upstreams.endpoints.url", "url = \"http://127.0.0.1:8000\"");
                 let weight = weight.as_ref();
                 let Some(url) = url else {
                     self.weight(weight);
+                    self.zone(zone.as_ref(), "upstreams.endpoints.zone");
                     return None;
                 };
-                (&url.value, &url.place, weight)
+                (&url.value, &url.place, weight, zone.as_ref())
             }
         };
         let weight = self.weight(weight);
+        let zone = self.zone(zone, "upstreams.endpoints.zone");
         match address::endpoint(url) {
-            Ok((addr, authority)) => Some((Endpoint { addr, weight, authority }, url_place.clone())),
+            Ok((addr, authority)) => Some((Endpoint { addr, weight, zone, authority }, url_place.clone())),
             Err(error) => {
                 self.mistakes.add(url_place, format!("{url:?} cannot be an endpoint"), error.why, error.help);
                 None

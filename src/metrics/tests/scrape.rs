@@ -10,8 +10,8 @@ use crate::metrics::{
     BatchReason, BreakerTo, FallbackReason, HedgeResult, Metric, Phase, Registry, RingStats, ShardMetrics, ShedReason, StreamOutcome,
     Target, TokenKind, TooManySnapshots, UpstreamOutcome,
 };
-use crate::policy::Operation;
 use crate::policy::tests::{route, sample_config};
+use crate::policy::{Operation, Why};
 use crate::sys::Instant;
 
 const EMBEDDINGS: Operation = Operation::Embeddings;
@@ -56,6 +56,7 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.admission_wait(UpstreamId(0), 3_000_000);
     metrics.upstream(UpstreamId(0), 1, UpstreamOutcome::Ok);
     metrics.upstream_retry(UpstreamId(0));
+    metrics.endpoint_chosen(UpstreamId(0), Why::Prefix);
     metrics.upstream_connection_opened(UpstreamId(0), 0);
     metrics.connection_opened();
     metrics.connection_handed_over();
@@ -111,6 +112,7 @@ fn every_method_counts_where_it_says() {
         ("headrace_hedges_total", "model=bge,result=won", 1.0),
         ("headrace_upstream_requests_total", "upstream=gpu0,endpoint=unix:/run/vllm.sock,outcome=ok", 1.0),
         ("headrace_upstream_retries_total", "upstream=gpu0", 1.0),
+        ("headrace_endpoints_chosen_total", "upstream=gpu0,reason=prefix", 1.0),
         ("headrace_upstream_connections_opened_total", "upstream=gpu0,endpoint=10.0.0.1:8000", 1.0),
         ("headrace_connections", "shard=0", 1.0),
         ("headrace_connections", "shard=1", 0.0),
