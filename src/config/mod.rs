@@ -12,6 +12,7 @@ pub mod limits;
 mod memory;
 mod mistake;
 mod raw;
+mod rollout;
 mod shape;
 pub mod units;
 
@@ -21,6 +22,7 @@ mod tests;
 pub use check::{check, parse_listen};
 pub use memory::{Memory, MemoryKind, MemoryLine, memory};
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
+pub use rollout::{Arm, RolloutRules, Shadow, Split, WHOLE};
 
 /// The JSON Schema (draft 2020-12) of headrace.toml, as text.
 #[must_use]
@@ -47,7 +49,7 @@ pub struct Config {
     pub admin: Admin,
     /// In the order written; [`UpstreamId`] is the index.
     pub upstreams: Vec<Upstream>,
-    /// In the order written; a model named `*` takes every name no other entry takes.
+    /// In the order written; a model named `*` takes every name no other entry takes. Behind them stand the arms of the split ones.
     pub models: Vec<Model>,
     /// Longest path first, so the first match wins.
     pub routes: Vec<Route>,
@@ -166,6 +168,11 @@ pub struct Model {
     pub name: String,
     pub upstream: UpstreamId,
     pub batching: Batching,
+    /// This entry was not written: it is one target of that model, behind its first.
+    pub arm_of: Option<ModelId>,
+    /// Several upstreams share its requests; the first of them is `upstream`.
+    pub split: Option<Box<Split>>,
+    pub shadow: Option<Shadow>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -212,6 +219,21 @@ impl Config {
     #[must_use]
     pub fn model(&self, id: ModelId) -> &Model {
         &self.models[id.0 as usize]
+    }
+
+    /// The models that were written, without the arms behind them.
+    pub fn written_models(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter().take_while(|model| model.arm_of.is_none())
+    }
+
+    /// By model: the share an arm of a split begins with; 0 for all others.
+    #[must_use]
+    pub fn shares(&self) -> Vec<u32> {
+        let mut shares = vec![0; self.models.len()];
+        for arm in self.models.iter().filter_map(|model| model.split.as_ref()).flat_map(|split| &split.arms) {
+            shares[arm.model.0 as usize] = arm.share;
+        }
+        shares
     }
 
     #[must_use]

@@ -2,8 +2,11 @@
 //! descriptions of the JSON Schema and the defaults written here are checked against the real ones by a test. Units, bounds and
 //! names are text still: `check` decides what they mean.
 
+mod rollout;
+
 use std::ops::Range;
 
+pub(super) use rollout::{RawRollout, RawShadow, RawSticky, RawTarget};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 
@@ -158,11 +161,18 @@ pub(super) struct RawModel {
     /// What clients ask for; `"*"` takes every name that no other entry takes.
     #[schemars(required)]
     pub name: Option<At<String>>,
-    /// The upstream that serves it, by name.
-    #[schemars(required)]
+    /// The upstream that serves it, by name. Either this or `targets` is needed.
     pub upstream: Option<At<String>>,
     /// How requests for it are merged.
     pub batching: Option<RawBatching>,
+    /// In place of `upstream`: 2 to 16 upstreams that share the requests, each `{ upstream = "...", weight = 1 }`.
+    pub targets: Option<At<Vec<At<RawTarget>>>>,
+    /// Requests that are alike stay with one target. Without it each request is given a target by chance.
+    pub sticky: Option<RawSticky>,
+    /// Copies of the requests for another upstream; their answers are thrown away.
+    pub shadow: Option<At<RawShadow>>,
+    /// Moves the requests of one target to the other step by step, and back when the errors or the latency speak against it.
+    pub rollout: Option<At<RawRollout>>,
 }
 
 /// How requests for a model are merged.

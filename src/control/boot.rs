@@ -18,6 +18,7 @@ use super::gateway::RunningGateway;
 use super::listen::{self, Bound};
 use super::plane::{Current, Plane, ShardLine, snapshots};
 use super::resolve::resolve;
+use super::rollouts::Rollouts;
 use super::supervise::{Signals, Supervisor};
 use crate::config::{Config, Io, ListenAddr, Shards};
 use crate::mesh::{Bell, Mesh, Shared};
@@ -72,11 +73,13 @@ pub fn start(mut config: Config, options: StartOptions) -> Result<RunningGateway
     let bells = crew.beats.iter().map(|beat| -> Bell { Box::new(beat.bell()) });
     let mesh: Mesh<Message> = Mesh::new(config.server.inbox_slots, bells);
     let lines = mesh.senders().into_iter().zip(&crew.beats).map(|(sender, beat)| ShardLine { sender, beat: Arc::clone(beat) });
-    let current = Current { config: config.clone(), generation: FIRST_GENERATION, registry };
+    let rollouts = Rollouts::new(&config, clock.now());
+    let dials = rollouts.dials(&config);
+    let current = Current { config: config.clone(), generation: FIRST_GENERATION, registry, rollouts, dials: dials.clone() };
     let plane = Arc::new(Plane::new(clock, lines.collect(), options.config_path, current));
 
     let lane_seed = random();
-    let snapshots = snapshots(FIRST_GENERATION, &config, &router, metrics);
+    let snapshots = snapshots(FIRST_GENERATION, &config, &router, metrics, &dials);
     let seeds = mesh.into_ports().into_iter().zip(snapshots);
     let seeds = seeds.map(|(port, snapshot)| ShardSeed { port, snapshot, lane_seed, seed: random() }).collect();
     let threads = crew.go(seeds, sockets)?;
@@ -160,7 +163,7 @@ fn announce(config: &Config, shards: u32, io: &str, listeners: &[ListenAddr], ad
         listeners.join(" "),
         counted(config.upstreams.len(), "upstream"),
         counted(endpoints, "endpoint"),
-        counted(config.models.len(), "model"),
+        counted(config.written_models().count(), "model"),
         counted(config.routes.len(), "route"),
     );
 }

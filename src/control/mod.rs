@@ -12,9 +12,11 @@ mod gateway;
 mod listen;
 mod load;
 pub mod log;
+mod orders;
 mod plane;
 mod reload;
 mod resolve;
+mod rollouts;
 mod supervise;
 #[cfg(test)]
 mod tests;

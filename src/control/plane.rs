@@ -11,9 +11,10 @@ use super::error::ReloadError;
 use super::load::load;
 use super::reload::needs_restart;
 use super::resolve::resolve;
+use super::rollouts::{Rollouts, Wish, WishError};
 use super::thread::Beat;
 use crate::config::Config;
-use crate::mesh::{Sender, Shared};
+use crate::mesh::{Dials, Sender, Shared};
 use crate::metrics::{Registry, ShardMetrics};
 use crate::policy::Router;
 use crate::runtime::RealClock;
@@ -44,6 +45,9 @@ pub(super) struct Current {
     pub(super) config: Shared<Config>,
     pub(super) generation: u32,
     pub(super) registry: Registry,
+    /// The shares of split models, and where shards read them.
+    pub(super) rollouts: Rollouts,
+    pub(super) dials: Dials,
 }
 
 impl Plane {
@@ -119,14 +123,45 @@ impl Plane {
             let metrics = current.registry.next_snapshot(&config).map_err(ReloadError::TooManySnapshots)?;
             let config = Shared::new(config);
             current.config = config.clone();
+            current.rollouts = current.rollouts.carried_to(&config, self.clock.now());
+            current.dials = current.rollouts.dials(&config);
             current.generation = current.generation.wrapping_add(1);
-            (snapshots(current.generation, &config, &router, metrics), current.generation)
+            (snapshots(current.generation, &config, &router, metrics, &current.dials), current.generation)
         };
         for (line, snapshot) in self.shards.iter().zip(snapshots) {
             self.send(line, Message::Snapshot(Box::new(snapshot)));
         }
         tracing::debug!("generation {generation} is in every shard's inbox");
         Ok(())
+    }
+
+    /// Whether some model has several targets.
+    pub(super) fn has_rollouts(&self) -> bool {
+        !self.current().rollouts.is_empty()
+    }
+
+    /// Reads what the targets of split models answered and lets rollouts decide.
+    pub(super) fn look_at_rollouts(&self) {
+        let now = self.clock.now();
+        let Current { registry, rollouts, dials, .. } = &mut *self.current();
+        rollouts.look(registry, dials, now);
+    }
+
+    /// All split models, or one.
+    pub(super) fn show_rollouts(&self, model: Option<&str>) -> Option<serde_json::Value> {
+        let current = self.current();
+        match model {
+            Some(model) => current.rollouts.show_one(model),
+            None => Some(current.rollouts.show()),
+        }
+    }
+
+    /// # Errors
+    /// Why it is not granted; nothing changed.
+    pub(super) fn wish(&self, model: &str, wish: Wish) -> Result<serde_json::Value, WishError> {
+        let now = self.clock.now();
+        let Current { registry, rollouts, dials, .. } = &mut *self.current();
+        rollouts.wish(model, wish, registry, dials, now)
     }
 
     /// Begins the drain: `/readyz` says so from now on, and every shard is told. It does not wait for a reload that waits for a
@@ -194,8 +229,9 @@ pub(super) fn snapshots(
     config: &Shared<Config>,
     router: &Shared<Router>,
     metrics: Vec<ShardMetrics>,
+    dials: &Dials,
 ) -> Vec<ShardSnapshot> {
-    let snapshot = |metrics| ShardSnapshot { generation, config: config.clone(), router: router.clone(), metrics };
+    let snapshot = |metrics| ShardSnapshot { generation, config: config.clone(), router: router.clone(), metrics, dials: dials.clone() };
     metrics.into_iter().map(snapshot).collect()
 }
 

@@ -82,8 +82,12 @@ impl Supervisor {
 
     async fn serve(&mut self, failure: &mut Option<String>) -> Next {
         let mut reload: Option<Task<()>> = None;
+        let mut look = tokio::time::interval(crate::policy::LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let splits = self.plane.has_rollouts();
             tokio::select! {
+                _ = look.tick(), if splits => self.plane.look_at_rollouts(),
                 event = self.events.recv() => return next(event, failure),
                 () = heard_either(&mut self.signals.terminate, &mut self.signals.interrupt) => {
                     tracing::info!("asked to end: draining for at most {:?}, a second signal cuts at once", self.plane.drain_timeout());

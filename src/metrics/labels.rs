@@ -113,6 +113,34 @@ label_values! {
 }
 
 label_values! {
+    /// How a target of a split model served a request.
+    SplitOutcome {
+        /// A status below 400.
+        Ok => "ok",
+        /// 400 to 499.
+        ClientError => "client_error",
+        /// From 500, or cut.
+        Error => "error",
+    }
+}
+
+label_values! {
+    /// What became of the copy of a request.
+    ShadowOutcome {
+        /// A status below 400.
+        Ok => "ok",
+        /// 400 to 499.
+        ClientError => "client_error",
+        /// From 500, or no whole answer.
+        Error => "error",
+        /// Not copied: `max_in_flight` copies were on their way.
+        Full => "full",
+        /// Not copied: the body was not here whole, or too large.
+        Unfit => "unfit",
+    }
+}
+
+label_values! {
     /// Why a request was refused on purpose.
     ShedReason {
         /// The lane's queue holds `max_queue_items`.

@@ -3,7 +3,7 @@
 //! A block is a row of sections; a section is a metric's series in mixed radix over its dimensions, each with its cells.
 
 use super::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
-use super::labels::{BatchReason, Phase, STATUS_COUNT, ShedReason, UpstreamOutcome, status_values};
+use super::labels::{BatchReason, Phase, STATUS_COUNT, ShadowOutcome, ShedReason, SplitOutcome, UpstreamOutcome, status_values};
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
 use crate::policy::Operation;
@@ -131,6 +131,13 @@ pub(super) struct Offsets {
     batch_jobs: usize,
     isolation_calls: usize,
     lanes_solo: usize,
+    /// By model: its place among the arms of split models.
+    arms: Box<[Option<usize>]>,
+    split_requests: usize,
+    split_durations: usize,
+    /// By model: its place among those with a shadow.
+    shadows: Box<[Option<usize>]>,
+    shadow_requests: usize,
     upstream_requests: usize,
     upstream_retries: usize,
     upstream_connections_opened: usize,
@@ -159,6 +166,7 @@ impl Layout {
             offset
         };
         let Names { targets, statuses, models, operations, reasons, origins, upstreams, endpoints, outcomes } = &names;
+        let split = SplitNames::new(config);
         let mut offsets = Offsets {
             routes: config.routes.len(),
             models: config.models.len(),
@@ -171,6 +179,11 @@ impl Layout {
             batch_jobs: section(Metric::BatchJobs, &[models, operations, origins], Shape::Number),
             isolation_calls: section(Metric::IsolationCalls, &[models], Shape::Number),
             lanes_solo: section(Metric::LanesSolo, &[models], Shape::Number),
+            arms: split.arm_places,
+            split_requests: section(Metric::SplitRequests, &[&split.arms, &split.outcomes], Shape::Number),
+            split_durations: section(Metric::SplitDuration, &[&split.arms], Shape::Histogram(Scale::Time)),
+            shadows: split.shadow_places,
+            shadow_requests: section(Metric::ShadowRequests, &[&split.shadows, &split.shadow_outcomes], Shape::Number),
             upstream_requests: section(Metric::UpstreamRequests, &[endpoints, outcomes], Shape::Number),
             upstream_retries: section(Metric::UpstreamRetries, &[upstreams], Shape::Number),
             upstream_connections_opened: section(Metric::UpstreamConnectionsOpened, &[endpoints], Shape::Number),
@@ -216,6 +229,23 @@ impl Offsets {
 
     pub(super) fn lanes_solo(&self, model: u32) -> Option<usize> {
         Some(self.lanes_solo + below(model, self.models)?)
+    }
+
+    pub(super) fn split_request(&self, model: u32, outcome: SplitOutcome) -> Option<usize> {
+        Some(self.split_requests + self.arm(model)? * SplitOutcome::ALL.len() + outcome.index())
+    }
+
+    pub(super) fn split_duration(&self, model: u32) -> Option<usize> {
+        Some(self.split_durations + self.arm(model)? * TIME_CELLS)
+    }
+
+    pub(super) fn shadow_request(&self, model: u32, outcome: ShadowOutcome) -> Option<usize> {
+        let place = self.shadows.get(model as usize).copied().flatten()?;
+        Some(self.shadow_requests + place * ShadowOutcome::ALL.len() + outcome.index())
+    }
+
+    fn arm(&self, model: u32) -> Option<usize> {
+        self.arms.get(model as usize).copied().flatten()
     }
 
     pub(super) fn upstream_request(&self, upstream: u32, endpoint: u32, outcome: UpstreamOutcome) -> Option<usize> {
@@ -273,6 +303,40 @@ impl Names {
             endpoints: endpoint_names(config).into_iter().flatten().map(Vec::from).collect(),
             outcomes: UpstreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
         }
+    }
+}
+
+/// The series of split and shadowed models; few or none.
+struct SplitNames {
+    arms: Vec<Values>,
+    arm_places: Box<[Option<usize>]>,
+    outcomes: Vec<Values>,
+    shadows: Vec<Values>,
+    shadow_places: Box<[Option<usize>]>,
+    shadow_outcomes: Vec<Values>,
+}
+
+impl SplitNames {
+    fn new(config: &Config) -> SplitNames {
+        let mut names = SplitNames {
+            arms: Vec::new(),
+            arm_places: vec![None; config.models.len()].into(),
+            outcomes: SplitOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+            shadows: Vec::new(),
+            shadow_places: vec![None; config.models.len()].into(),
+            shadow_outcomes: ShadowOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+        };
+        for (index, model) in config.models.iter().enumerate() {
+            if model.split.is_some() || model.arm_of.is_some() {
+                names.arm_places[index] = Some(names.arms.len());
+                names.arms.push(vec![model.name.clone(), config.upstream(model.upstream).name.clone()]);
+            }
+            if model.shadow.is_some() {
+                names.shadow_places[index] = Some(names.shadows.len());
+                names.shadows.push(vec![model.name.clone()]);
+            }
+        }
+        names
     }
 }
 

@@ -14,7 +14,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome};
+pub use labels::{BatchReason, Phase, ShadowOutcome, ShedReason, SplitOutcome, Target, UpstreamOutcome};
 pub use names::{Description, Kind, METRICS, Metric};
-pub use registry::{CONTENT_TYPE, Registry, TooManySnapshots};
+pub use registry::{CONTENT_TYPE, Registry, SplitCounts, TooManySnapshots};
 pub use shard::{RingStats, ShardMetrics};

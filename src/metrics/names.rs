@@ -55,6 +55,17 @@ metrics! {
     Shed Counter "headrace_shed_total" ["reason"]
         "Requests refused on purpose, to protect what is begun";
 
+    SplitRequests Counter "headrace_split_requests_total" ["model", "target", "outcome"]
+        "Requests for a model with several targets, by the target that served them";
+    SplitDuration Histogram "headrace_split_duration_seconds" ["model", "target"]
+        "Time to the answer's first byte for a model with several targets, by target";
+    SplitShare Gauge "headrace_split_share" ["model", "target"]
+        "The target's present share of the model's requests, in parts of 10000";
+    RolloutEvents Counter "headrace_rollout_events_total" ["model", "event"]
+        "What happened to a model's shares: steps, rollbacks, orders of a person";
+    ShadowRequests Counter "headrace_shadow_requests_total" ["model", "outcome"]
+        "Copies of a model's requests for its shadow, by what became of them";
+
     Batches Counter "headrace_batches_total" ["model", "operation", "reason"]
         "Batches sent, by why they left when they did";
     BatchItems Histogram "headrace_batch_items" ["model", "operation"]

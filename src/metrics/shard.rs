@@ -2,7 +2,7 @@
 //! hash, no string, no lock prefix. An id of another snapshot is ignored (and stops a debug build: the ids were mixed up).
 
 use super::buckets::Scale;
-use super::labels::{BatchReason, Phase, ShedReason, Target, UpstreamOutcome, status_index};
+use super::labels::{BatchReason, Phase, ShadowOutcome, ShedReason, SplitOutcome, Target, UpstreamOutcome, status_index};
 use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
 use super::names::Metric;
 use crate::config::{ModelId, UpstreamId};
@@ -55,6 +55,19 @@ impl ShardMetrics {
 
     pub fn shed(&self, reason: ShedReason) {
         self.core.add(CORE_SHED + reason.index(), 1);
+    }
+
+    /// A request for a split model was served by the target `arm`; its answer began after `nanos`.
+    pub fn split_request(&self, arm: ModelId, outcome: SplitOutcome, nanos: u64) {
+        self.count(self.offsets.split_request(arm.0, outcome), 1);
+        if let Some(cell) = self.offsets.split_duration(arm.0) {
+            observe(&self.labelled, cell, Scale::Time, nanos);
+        }
+    }
+
+    /// What became of a copy.
+    pub fn shadow_request(&self, model: ModelId, outcome: ShadowOutcome) {
+        self.count(self.offsets.shadow_request(model.0, outcome), 1);
     }
 
     /// A batch of `items` left. Counts it by reason and observes its size.

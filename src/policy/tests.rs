@@ -10,7 +10,9 @@ mod balance;
 mod health;
 mod path;
 mod retry;
+mod rollout;
 mod route;
+mod split;
 mod spread;
 
 /// A configuration with the given models, no routes, and one upstream `gpu0` with a TCP and a Unix endpoint. For the tests of
@@ -61,7 +63,17 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             max_response_bytes: 64 << 20,
             forward_authorization: false,
         }],
-        models: models.iter().map(|name| Model { name: (*name).to_owned(), upstream: UpstreamId(0), batching: batching.clone() }).collect(),
+        models: models
+            .iter()
+            .map(|name| Model {
+                name: (*name).to_owned(),
+                upstream: UpstreamId(0),
+                batching: batching.clone(),
+                arm_of: None,
+                split: None,
+                shadow: None,
+            })
+            .collect(),
         routes: Vec::new(),
     }
 }

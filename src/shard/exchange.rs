@@ -12,7 +12,7 @@ use super::forward::forward;
 use super::respond::{Framed, write_error};
 use super::route::{Plan, decode, route};
 use super::snapshot::Snapshot;
-use super::{Shard, answer};
+use super::{Shard, answer, shadow, split};
 use crate::http::{Method, Version};
 use crate::llm::Dialect;
 use crate::metrics::{Phase, Target};
@@ -46,6 +46,8 @@ pub(super) struct Request {
     /// For the metrics: where it is.
     pub(super) phase: Phase,
     pub(super) began: Instant,
+    /// When the answer's head was here; zero until then.
+    pub(super) headed: Instant,
 }
 
 /// How an answer went out.
@@ -77,6 +79,9 @@ pub(super) async fn exchange(shard: &Rc<Shard>, connection: &mut Connection) -> 
         after => after,
     };
     snapshot.metrics.request(request.target, status);
+    if snapshot.splits {
+        split::record(shard, &snapshot, &request, status);
+    }
     snapshot.metrics.phase(Phase::Exchange, nanos(shard.rt.now().since(request.began)));
     after
 }
@@ -112,6 +117,9 @@ async fn answered(
     request.phase = Phase::Decode;
     let plan = decode(shard, snapshot, connection, request, routed).await?;
     request.phase = Phase::Dispatch;
+    if !snapshot.shadows.is_empty() {
+        shadow::copy(shard, snapshot, request, &plan);
+    }
     match plan {
         Plan::Own(own) => answer::own(shard, connection, request, own).await,
         Plan::Forward(plan) => forward(shard, snapshot, connection, request, plan).await,
@@ -165,6 +173,7 @@ impl Request {
             target: Target::None,
             phase: Phase::Read,
             began: shard.rt.now(),
+            headed: Instant::ZERO,
         }
     }
 }

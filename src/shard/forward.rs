@@ -155,7 +155,7 @@ async fn call_once(
 }
 
 /// The head, and the body as far as it is here.
-fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
+pub(super) fn message(shard: &Shard, rendered: &Rendered, authority: &str, body: &ForwardBody) -> Parts {
     let mut out = shard.rt.take_vec();
     let (line, rest) = rendered.bytes.split_at(rendered.host_at);
     out.reserve(rendered.bytes.len() + authority.len());

@@ -16,7 +16,9 @@ mod read;
 mod relay;
 mod respond;
 mod route;
+mod shadow;
 mod snapshot;
+mod split;
 #[cfg(test)]
 mod tests;
 mod turn;

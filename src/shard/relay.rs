@@ -107,6 +107,7 @@ pub(super) async fn relay(
 ) -> Result<Answered, Error> {
     request.phase = Phase::Relay;
     let began = shard.rt.now();
+    request.headed = began;
     let status = channel.incoming.head.status;
     let (endpoint, upstream) = (call.endpoint, call.upstream());
     match pass_on(shard, connection, request, &mut channel, by).await {

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::exchange::Request;
 use super::forward::{ForwardBody, ForwardPlan, Rendered};
 use super::snapshot::Snapshot;
+use super::split;
 use crate::config::{BatchingMode, ModelId, UpstreamId};
 use crate::http::{Framing, Known, Method, RequestEdit, write_request_fields, write_request_line};
 use crate::json::{scan_embeddings, scan_model};
@@ -105,6 +106,7 @@ async fn model_call(
     if let Some(only) = snapshot.only_model
         && (encoded || !may_coalesce(snapshot, only, operation))
     {
+        let only = split::arm(shard, snapshot, only, &connection.head, connection.input.bytes());
         request.target = Target::Model(only);
         let upstream = snapshot.config.model(only).upstream;
         return Ok(Plan::Forward(streamed(shard, snapshot, connection, request, upstream)));
@@ -128,6 +130,7 @@ async fn model_call(
     let name = named.ok_or(Error::ModelMissing)?.decode(&body);
     let model = snapshot.router.resolve_model(name.as_bytes()).ok_or(Error::ModelUnknown)?;
     drop(name);
+    let model = split::arm(shard, snapshot, model, &connection.head, &held.bytes);
     request.target = Target::Model(model);
     let upstream = snapshot.config.model(model).upstream;
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
@@ -238,7 +241,7 @@ fn rendered(
 
 /// `GET /v1/models`: what the configuration takes by name. `*` is no name a client could ask for.
 fn models(snapshot: &Snapshot) -> Vec<u8> {
-    let entries = snapshot.config.models.iter().filter(|model| model.name != "*");
+    let entries = snapshot.config.written_models().filter(|model| model.name != "*");
     let data: Vec<serde_json::Value> =
         entries.map(|model| serde_json::json!({"id": model.name, "object": "model", "created": 0, "owned_by": "headrace"})).collect();
     serde_json::json!({"object": "list", "data": data}).to_string().into_bytes()

@@ -1,9 +1,11 @@
 //! One configuration as a shard sees it: the shared, immutable part, and beside it what this shard keeps for it (pools, health,
 //! counters). Replaced whole; an exchange keeps the one it began with.
 
+use std::cell::Cell;
+
 use crate::batch::LaneRules;
 use crate::config::{BatchingMode, Config, ModelId, UpstreamId};
-use crate::mesh::Shared;
+use crate::mesh::{Dials, Shared};
 use crate::metrics::ShardMetrics;
 use crate::policy::Router;
 
@@ -20,6 +22,8 @@ pub struct ShardSnapshot {
     pub router: Shared<Router>,
     /// This shard's counters for it.
     pub metrics: ShardMetrics,
+    /// By model: the present shares of the arms of split ones. Control turns them.
+    pub dials: Dials,
 }
 
 /// The configuration in use by a shard.
@@ -34,18 +38,27 @@ pub(super) struct Snapshot {
     pub(super) only_model: Option<ModelId>,
     /// Some model's requests are merged: only then must a body be cut into items.
     pub(super) coalesces: bool,
+    /// Some model has several targets; the shares are in `dials`.
+    pub(super) splits: bool,
+    pub(super) dials: Dials,
+    /// By model: copies on their way to its shadow. Empty when no model has one.
+    pub(super) shadows: Box<[Cell<u32>]>,
 }
 
 impl Snapshot {
     pub(super) fn new(made: ShardSnapshot) -> Snapshot {
-        let ShardSnapshot { generation, config, router, metrics } = made;
+        let ShardSnapshot { generation, config, router, metrics, dials } = made;
         let upstreams = config.upstreams.iter().map(Upstream::new).collect();
         let only_model = match config.models.as_slice() {
-            [only] if only.name == "*" => Some(ModelId(0)),
+            // Behind the first stand only its arms.
+            [only, arms @ ..] if only.name == "*" && arms.iter().all(|arm| arm.arm_of.is_some()) => Some(ModelId(0)),
             _ => None,
         };
+        let splits = config.models.iter().any(|model| model.split.is_some());
+        let shadowed = config.models.iter().any(|model| model.shadow.is_some());
+        let shadows = if shadowed { vec![Cell::new(0); config.models.len()].into() } else { Box::default() };
         let coalesces = config.models.iter().any(|model| model.batching.mode != BatchingMode::Off);
-        Snapshot { generation, config, router, metrics, upstreams, only_model, coalesces }
+        Snapshot { generation, config, router, metrics, upstreams, only_model, coalesces, splits, dials, shadows }
     }
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {

@@ -32,6 +32,7 @@ mod hostile;
 mod leave;
 mod read;
 mod reload;
+mod rollout;
 mod signals;
 
 /// The strict reader of the metrics' own tests.

@@ -3,6 +3,7 @@
 
 mod address;
 mod models;
+mod rollout;
 mod server;
 mod upstreams;
 
@@ -80,7 +81,8 @@ impl Checker {
         let server = self.server(raw.server.as_ref());
         let admin = self.admin(raw.admin.as_ref(), &server, raw.server.as_ref());
         let upstreams = self.upstreams(raw.upstreams.as_deref().unwrap_or_default());
-        let models = self.models(raw.models.as_deref().unwrap_or_default(), &upstreams);
+        let mut models = self.models(raw.models.as_deref().unwrap_or_default(), &upstreams);
+        self.splits(raw.models.as_deref().unwrap_or_default(), &upstreams, &mut models);
         let routes = self.routes(raw.routes.as_deref().unwrap_or_default(), &upstreams);
         let written = raw.models.as_ref().is_some_and(|list| !list.is_empty()) || raw.routes.as_ref().is_some_and(|list| !list.is_empty());
         if !written && !self.cut.has(self.root_start, "models") && !self.cut.has(self.root_start, "routes") {

@@ -36,13 +36,16 @@ impl Checker {
             }
             self.unique(seen, name, "the model", "remove one of them; several servers for a model are endpoints of one upstream");
         }
-        let reference = self.required(raw.upstream.as_ref(), place, "models.upstream", "upstream = \"...\", the name of an upstream");
-        let upstream = self.upstream_id(reference, upstreams, "models.upstream");
+        // Without it there are targets, or `splits` says that it is missing.
+        let upstream = self.upstream_id(raw.upstream.as_ref(), upstreams, "models.upstream");
         let total_timeout = upstreams.get(upstream.0 as usize).map_or(defaults::TOTAL_TIMEOUT, |upstream| upstream.total_timeout);
         Model {
             name: name.map(|name| name.value.clone()).unwrap_or_default(),
             upstream,
             batching: self.batching(raw.batching.as_ref(), total_timeout),
+            arm_of: None,
+            split: None,
+            shadow: None,
         }
     }
 

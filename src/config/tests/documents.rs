@@ -17,6 +17,10 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("upstreams.endpoints", "/properties/upstreams/items/properties/endpoints/items/anyOf/1", "upstreams.endpoints"),
     ("[[models]]", "/properties/models/items", "models"),
     ("models.batching", "/properties/models/items/properties/batching", "models.batching"),
+    ("models.targets", "/properties/models/items/properties/targets/items", "models.targets"),
+    ("models.sticky", "/properties/models/items/properties/sticky", "models.sticky"),
+    ("models.shadow", "/properties/models/items/properties/shadow", "models.shadow"),
+    ("models.rollout", "/properties/models/items/properties/rollout", "models.rollout"),
     ("[[routes]]", "/properties/routes/items", "routes"),
 ];
 

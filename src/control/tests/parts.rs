@@ -9,10 +9,11 @@ use super::super::error::{ReloadError, StartError};
 use super::super::plane::{Current, Plane, ShardLine};
 use super::super::reload::needs_restart;
 use super::super::resolve::resolve_with;
+use super::super::rollouts::Rollouts;
 use super::super::thread::{Beat, guarded};
 use super::{checked, config, text};
 use crate::config::{Config, EndpointAddr, Io, Shards};
-use crate::mesh::{Inbox, Shared};
+use crate::mesh::{Dials, Inbox, Shared};
 use crate::metrics::Registry;
 use crate::runtime::RealClock;
 
@@ -116,7 +117,8 @@ fn a_shard_that_does_not_turn_is_found() {
     let (registry, _metrics) = Registry::new(&config, 2);
     let beats = [Arc::new(Beat::new().unwrap()), Arc::new(Beat::new().unwrap())];
     let line = |beat: &Arc<Beat>| ShardLine { sender: Inbox::new(2, Box::new(beat.bell())).1, beat: Arc::clone(beat) };
-    let current = Current { config: Shared::new(config), generation: 1, registry };
+    let (rollouts, dials) = (Rollouts::default(), Dials::default());
+    let current = Current { config: Shared::new(config), generation: 1, registry, rollouts, dials };
     let plane = Plane::new(RealClock::start(), beats.iter().map(line).collect(), None, current);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert_eq!(runtime.block_on(silent_shards(&plane, 2)), [0, 1], "nobody turns");

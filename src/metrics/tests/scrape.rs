@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::checker::{Samples, check};
-use crate::config::{Config, ModelId, Route, RouteId, UpstreamId};
+use crate::config::{Arm, Config, ModelId, Route, RouteId, Shadow, Split, UpstreamId};
 use crate::mesh::ShardId;
 use crate::metrics::{
-    BatchReason, Metric, Phase, Registry, RingStats, ShardMetrics, ShedReason, Target, TooManySnapshots, UpstreamOutcome,
+    BatchReason, Metric, Phase, Registry, RingStats, ShadowOutcome, ShardMetrics, ShedReason, SplitOutcome, Target, TooManySnapshots,
+    UpstreamOutcome,
 };
 use crate::policy::Operation;
 use crate::policy::tests::sample_config;
@@ -56,12 +57,27 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.ring_stats(&RingStats { turns: 10, enters: 9, enobufs: 8, cq_overflows: 7, stale_completions: 6, task_panics: 5 });
     metrics.doorbells_rung(2);
     metrics.cross_shard_job();
+    metrics.split_request(ModelId(0), SplitOutcome::Error, 3_000_000);
+    metrics.shadow_request(ModelId(0), ShadowOutcome::Full);
+}
+
+/// `bge` with one target and a shadow.
+fn split_config() -> Config {
+    let mut config = config(&["bge"]);
+    let arm = Arm { model: ModelId(0), upstream: UpstreamId(0), share: 10_000 };
+    config.models[0].split = Some(Box::new(Split { arms: vec![arm], sticky: None, rollout: None }));
+    config.models[0].shadow = Some(Shadow { upstream: UpstreamId(0), percent: 1, max_in_flight: 1 });
+    config
 }
 
 #[test]
 fn every_method_counts_where_it_says() {
-    let (mut registry, shards) = Registry::new(&config(&["bge"]), 2);
+    let (mut registry, shards) = Registry::new(&split_config(), 2);
     count_everything(&shards[0]);
+    registry.set_shares([(["bge".to_owned(), "gpu0".to_owned()], 2500)]);
+    registry.rollout_event("bge", "step");
+    let counts = registry.split_counts(ModelId(0));
+    assert_eq!((counts.ok, counts.client_errors, counts.errors, counts.times.iter().sum::<u64>()), (0, 0, 1, 1));
     let samples = scrape(&mut registry);
     let table = [
         ("headrace_requests_total", "route=,model=bge,status=200", 1.0),
@@ -98,6 +114,11 @@ fn every_method_counts_where_it_says() {
         ("headrace_doorbells_rung_total", "shard=0", 2.0),
         ("headrace_cross_shard_jobs_total", "shard=0", 1.0),
         ("headrace_endpoint_unhealthy", "upstream=gpu0,endpoint=10.0.0.1:8000", 0.0),
+        ("headrace_split_requests_total", "model=bge,target=gpu0,outcome=error", 1.0),
+        ("headrace_split_duration_seconds_sum", "model=bge,target=gpu0", 0.003),
+        ("headrace_split_share", "model=bge,target=gpu0", 2500.0),
+        ("headrace_rollout_events_total", "model=bge,event=step", 1.0),
+        ("headrace_shadow_requests_total", "model=bge,outcome=full", 1.0),
         ("headrace_build_info", concat!("version=", env!("CARGO_PKG_VERSION")), 1.0),
         ("headrace_config_reloads_total", "result=ok", 0.0),
         ("headrace_config_last_reload_successful", "", 1.0),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Config, check};
-use crate::mesh::{Bell, FlagBell, Mesh, Port, Shared};
+use crate::mesh::{Bell, Dials, FlagBell, Mesh, Port, Shared};
 use crate::metrics::Registry;
 use crate::policy::Router;
 use crate::runtime::{Clock, EpollDriver, RealClock, Rt, Socket, UringDriver};
@@ -136,7 +136,8 @@ fn seed(config: Config, neighbours: u32) -> (Registry, ShardSeed, Vec<Port<Messa
     let bells = (0..=neighbours).map(|_| Box::new(FlagBell::default()) as Bell);
     let mut ports = Mesh::new(if neighbours == 0 { 64 } else { 2 }, bells).into_ports();
     let router = Shared::new(Router::new(&config));
-    let snapshot = ShardSnapshot { generation: 0, router, config: Shared::new(config), metrics: metrics.remove(0) };
+    let dials = Dials::new(config.shares());
+    let snapshot = ShardSnapshot { generation: 0, router, config: Shared::new(config), metrics: metrics.remove(0), dials };
     (registry, ShardSeed { port: ports.remove(0), snapshot, lane_seed: 7, seed: 11 }, ports)
 }
 
