@@ -1,6 +1,8 @@
 //! `headrace check`: is this configuration right, what was understood, how much memory it allows. It starts nothing and resolves no
 //! names.
 
+mod diff;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +25,9 @@ pub(crate) struct CheckArgs {
     /// Print the JSON Schema of the configuration instead.
     #[arg(long, conflicts_with = "file")]
     pub(crate) schema: bool,
+    /// Show what FILE changes against this configuration, and what of it takes a restart.
+    #[arg(long, value_name = "OLD", conflicts_with = "schema")]
+    pub(crate) diff: Option<PathBuf>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -33,6 +38,9 @@ pub(crate) fn run(args: CheckArgs) -> ExitCode {
         super::say(schema().trim_end());
         return ExitCode::SUCCESS;
     };
+    if let Some(old) = &args.diff {
+        return diff::run(old, &path, args.output);
+    }
     match (super::load(&path), args.output) {
         (Ok(config), Output::Human) => {
             super::say(&human(&config));

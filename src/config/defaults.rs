@@ -13,6 +13,7 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(600);
 pub const MAX_BODY_BYTES: u64 = 32 << 20;
 pub const MAX_HELD_BYTES: u64 = 256 << 20;
 pub const RECEIVE_BUFFERS: u16 = 1024;

@@ -70,6 +70,8 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// Begun exchanges may take this long after SIGTERM. Default 30 s.
     pub drain_timeout: Duration,
+    /// Begun exchanges of the former process may take this long after an upgrade. Default 600 s.
+    pub upgrade_timeout: Duration,
     /// The largest request body that is held for inspection (model calls). Default 32 MiB, then 413.
     pub max_body_bytes: u64,
     /// Bytes of request bodies one shard holds at a time, over all its connections. Default 256 MiB, then 503.
@@ -79,6 +81,10 @@ pub struct Server {
     pub receive_buffer_bytes: u32,
     /// Slots in a shard's inbox (a power of two); when it is full the job is shed with 503. Default 4096.
     pub inbox_slots: u32,
+    /// Where the last good configurations are kept. Default: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// Reload when the file changes. Default false.
+    pub watch_config: bool,
     /// Keep `Forwarded` and `X-Forwarded-*` that clients send (the peer is a trusted proxy) and add to them. Default false:
     /// theirs are removed and ours are written.
     pub trust_forwarded: bool,

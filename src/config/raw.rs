@@ -64,6 +64,10 @@ pub(super) struct RawServer {
     /// Exchanges that have begun may take this long after SIGTERM; then they are cut. It matches what orchestrators grant.
     #[schemars(extend("default" = "30s"))]
     pub drain_timeout: Option<At<String>>,
+    /// After an upgrade (SIGUSR2) the former process finishes what is begun for at most this long; then it is cut. Nobody waits for it,
+    /// so it is as long as the longest call (`total_timeout`).
+    #[schemars(extend("default" = "600s"))]
+    pub upgrade_timeout: Option<At<String>>,
     /// The largest request body that is held for inspection (model calls); beyond it 413. 32 MiB holds a prompt with images.
     #[schemars(extend("default" = "32MiB"))]
     pub max_body: Option<At<String>>,
@@ -80,6 +84,13 @@ pub(super) struct RawServer {
     /// Slots in a shard's inbox, a power of two up to 1048576. When it is full the job is shed with 503.
     #[schemars(extend("default" = 4096))]
     pub inbox_slots: Option<At<i64>>,
+    /// A folder where the last two configurations that were taken are kept, for `headrace rollback`. Not set, nothing is kept: which folder
+    /// this process may write is not for it to guess.
+    pub state_dir: Option<At<String>>,
+    /// Reload when the configuration file changes and has come to rest, as after SIGHUP. Default false: half of an edit that was saved
+    /// early is nobody's intention.
+    #[schemars(extend("default" = false))]
+    pub watch_config: Option<At<bool>>,
     /// Keep `Forwarded` and `X-Forwarded-*` that clients send, and add to them: only when every client is a proxy you trust.
     /// Default false: theirs are removed and ours are written, since anyone can write them.
     #[schemars(extend("default" = false))]

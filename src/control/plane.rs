@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::ReloadError;
-use super::load::load;
+use super::load::load_text;
+use super::notify::Notify;
 use super::reload::needs_restart;
 use super::resolve::resolve;
 use super::rollouts::{Rollouts, Wish, WishError};
+use super::store::ConfigStore;
 use super::thread::Beat;
 use crate::config::Config;
 use crate::mesh::{Dials, Sender, Shared};
@@ -30,6 +32,9 @@ pub(super) struct Plane {
     /// Held for a whole reload, which may wait for a name server and for full inboxes.
     reload: Mutex<()>,
     draining: AtomicBool,
+    /// Every shard was told to drain; one that leaves is not.
+    told_drain: AtomicBool,
+    notify: Notify,
     cut: AtomicBool,
 }
 
@@ -51,7 +56,7 @@ pub(super) struct Current {
 }
 
 impl Plane {
-    pub(super) fn new(clock: RealClock, shards: Vec<ShardLine>, config_path: Option<PathBuf>, current: Current) -> Plane {
+    pub(super) fn new(clock: RealClock, shards: Vec<ShardLine>, config_path: Option<PathBuf>, current: Current, notify: Notify) -> Plane {
         Plane {
             clock,
             shards,
@@ -59,6 +64,8 @@ impl Plane {
             current: Mutex::new(current),
             reload: Mutex::new(()),
             draining: AtomicBool::new(false),
+            told_drain: AtomicBool::new(false),
+            notify,
             cut: AtomicBool::new(false),
         }
     }
@@ -90,16 +97,41 @@ impl Plane {
     /// Why it was refused; the former one goes on.
     pub(super) fn reload_file(&self) -> Result<(), ReloadError> {
         let loaded = match &self.config_path {
-            Some(path) => load(path).map_err(ReloadError::Load),
+            Some(path) => load_text(path).map_err(ReloadError::Load),
             None => Err(ReloadError::NoFile),
         };
-        self.reload(loaded)
+        match loaded {
+            Ok((text, config)) => {
+                self.reload(Ok(config))?;
+                self.keep(&text);
+                Ok(())
+            }
+            Err(error) => self.reload(Err(error)),
+        }
+    }
+
+    /// Keeps the text of the configuration in force where `headrace rollback` finds it, if there is such a place.
+    pub(super) fn keep(&self, text: &str) {
+        let Some(folder) = self.current().config.server.state_dir.clone() else { return };
+        if let Err(error) = ConfigStore::new(&folder).keep(text) {
+            tracing::error!(
+                "the configuration is in force and could not be kept in {}: {error}; `headrace rollback` will not know it",
+                folder.display()
+            );
+        }
+    }
+
+    /// The file to look at for changes, when the configuration asks for that.
+    pub(super) fn watched(&self) -> Option<PathBuf> {
+        self.config_path.clone().filter(|_| self.current().config.server.watch_config)
     }
 
     /// As [`Plane::reload_file`] with a configuration that is there already (or the reason why it is not, which is counted).
     pub(super) fn reload(&self, loaded: Result<Config, ReloadError>) -> Result<(), ReloadError> {
         let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        self.notify.reloading();
         let result = loaded.and_then(|config| self.apply(config));
+        self.notify.ready();
         self.current().registry.reloaded(result.is_ok());
         match &result {
             Ok(()) => tracing::info!("configuration reloaded (generation {})", self.current().generation),
@@ -167,12 +199,36 @@ impl Plane {
     /// Begins the drain: `/readyz` says so from now on, and every shard is told. It does not wait for a reload that waits for a
     /// name server: that one is refused when it comes back.
     pub(super) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        if self.told_drain.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.notify.stopping();
+        for line in &self.shards {
+            self.send(line, Message::Drain);
+        }
+    }
+
+    /// As a drain, for a process whose successor accepts already: connections that are open may ask once more.
+    pub(super) fn begin_leave(&self) {
         if self.draining.swap(true, Ordering::AcqRel) {
             return;
         }
         for line in &self.shards {
-            self.send(line, Message::Drain);
+            self.send(line, Message::Leave);
         }
+    }
+
+    pub(super) fn count_failed_upgrade(&self) {
+        self.current().registry.upgrade_failed();
+    }
+
+    pub(super) fn notify(&self) -> &Notify {
+        &self.notify
+    }
+
+    pub(super) fn upgrade_timeout(&self) -> Duration {
+        self.current().config.server.upgrade_timeout
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -125,6 +125,8 @@ metrics! {
         "Attempts to load a configuration after the first";
     ConfigLastReloadSuccessful Gauge "headrace_config_last_reload_successful" []
         "1 when the last attempt succeeded (or there was none), else 0";
+    UpgradesFailed Counter "headrace_upgrades_failed_total" []
+        "New processes that were to take over and did not serve; this one went on";
     ConfigSnapshots Gauge "headrace_config_snapshots" []
         "Snapshots of the configuration in use: the current one and those that begun exchanges still hold";
 }

@@ -39,6 +39,7 @@ pub struct Registry {
     reloads_ok: u64,
     reloads_failed: u64,
     last_reload_failed: bool,
+    upgrades_failed: u64,
     /// Of split models: shares now by model and target, events so far by model and event.
     shares: BTreeMap<[String; 2], u64>,
     events: BTreeMap<[String; 2], u64>,
@@ -88,6 +89,7 @@ impl Registry {
             reloads_ok: 0,
             reloads_failed: 0,
             last_reload_failed: false,
+            upgrades_failed: 0,
             shares: BTreeMap::new(),
             events: BTreeMap::new(),
         };
@@ -116,6 +118,11 @@ impl Registry {
         } else {
             self.reloads_failed += 1;
         }
+    }
+
+    /// Counts a new process that did not come to serve.
+    pub fn upgrade_failed(&mut self) {
+        self.upgrades_failed += 1;
     }
 
     /// What the target `arm` answered under the current snapshot, over all shards.
@@ -222,6 +229,7 @@ impl Registry {
         for (metric, series) in [(Metric::SplitShare, &self.shares), (Metric::RolloutEvents, &self.events)] {
             series.iter().for_each(|(labels, value)| tally.add(metric, labels.to_vec(), [*value]));
         }
+        tally.add(Metric::UpgradesFailed, Vec::new(), [self.upgrades_failed]);
         tally.add(Metric::ConfigSnapshots, Vec::new(), [self.snapshots.len() as u64]);
     }
 }

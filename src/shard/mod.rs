@@ -57,6 +57,8 @@ pub enum Message {
     Snapshot(Box<ShardSnapshot>),
     /// Finish what is begun, begin nothing.
     Drain,
+    /// A successor accepts from now on: finish what is begun, and what is asked on connections that are open.
+    Leave,
 }
 
 /// Everything one core owns. `!Send`: made on its thread and dropped there.
@@ -85,7 +87,11 @@ pub struct Shard {
     /// Tasks that wait for room to accept.
     acceptors: RefCell<Vec<TaskId>>,
     listeners: RefCell<Vec<TaskId>>,
+    /// Of those, how many have not come to their end.
+    accepting: Cell<usize>,
     draining: Cell<bool>,
+    /// While draining: connections that are open may ask once more.
+    leaving: Cell<bool>,
     /// Bytes of request bodies that are held now, over all exchanges.
     held_bytes: Rc<Cell<u64>>,
     next_request: Cell<u64>,
@@ -142,7 +148,9 @@ impl Shard {
             connections: RefCell::default(),
             acceptors: RefCell::default(),
             listeners: RefCell::default(),
+            accepting: Cell::new(listeners.len()),
             draining: Cell::new(false),
+            leaving: Cell::new(false),
             held_bytes: Rc::default(),
             next_request: Cell::new(seed.seed),
         });
@@ -174,6 +182,7 @@ impl Shard {
             && self.home.borrow().jobs() == 0
             && self.calls.borrow().is_empty()
             && self.outbox.borrow().is_empty()
+            && !(self.leaving.get() && self.accepting.get() > 0)
     }
 
     fn snapshot(&self) -> Rc<Snapshot> {

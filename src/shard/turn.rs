@@ -58,6 +58,7 @@ impl Shard {
                 Some(Message::Connection(detached)) => self.take_connection(detached),
                 Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made)),
                 Some(Message::Drain) => self.drain(),
+                Some(Message::Leave) => self.leave(),
                 None => return,
             }
         }
@@ -70,7 +71,7 @@ impl Shard {
             match message {
                 Message::Answer(answer) => return self.take_answer(*answer),
                 Message::Cancel(ticket) => return self.take_cancel(ticket),
-                Message::Job(_) | Message::Connection(_) | Message::Snapshot(_) | Message::Drain => {}
+                Message::Job(_) | Message::Connection(_) | Message::Snapshot(_) | Message::Drain | Message::Leave => {}
             }
         }
         let mut outbox = self.outbox.borrow_mut();
@@ -123,9 +124,20 @@ impl Shard {
         former.iter().find(|former| former.snapshot.generation == generation).map(|former| Rc::clone(&former.snapshot))
     }
 
+    /// Stops accepting without losing whom the kernel has accepted for us. Each connection closes after its next answer, which says so:
+    /// one that is closed while its client writes would fail a request. Those that stay quiet end by `idle_timeout`.
+    fn leave(&self) {
+        self.draining.set(true);
+        self.leaving.set(true);
+        for task in self.listeners.borrow().iter() {
+            self.rt.wake(*task);
+        }
+    }
+
     /// Stops accepting; idle connections close, the others after their answer.
     fn drain(&self) {
         self.draining.set(true);
+        self.leaving.set(false);
         for task in self.listeners.borrow_mut().drain(..) {
             self.rt.abort(task);
         }

@@ -8,6 +8,7 @@ pub mod cores;
 mod eventfd;
 mod fd;
 mod flag;
+pub mod inherit;
 mod instant;
 pub mod net;
 mod op;

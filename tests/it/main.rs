@@ -32,8 +32,10 @@ mod hostile;
 mod leave;
 mod read;
 mod reload;
+mod rollback;
 mod rollout;
 mod signals;
+mod upgrade;
 
 /// The strict reader of the metrics' own tests.
 #[path = "../../src/metrics/tests/checker.rs"]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::admin::silent_shards;
 use super::super::crew::pinning;
 use super::super::error::{ReloadError, StartError};
+use super::super::notify::Notify;
 use super::super::plane::{Current, Plane, ShardLine};
 use super::super::reload::needs_restart;
 use super::super::resolve::resolve_with;
@@ -119,7 +120,7 @@ fn a_shard_that_does_not_turn_is_found() {
     let line = |beat: &Arc<Beat>| ShardLine { sender: Inbox::new(2, Box::new(beat.bell())).1, beat: Arc::clone(beat) };
     let (rollouts, dials) = (Rollouts::default(), Dials::default());
     let current = Current { config: Shared::new(config), generation: 1, registry, rollouts, dials };
-    let plane = Plane::new(RealClock::start(), beats.iter().map(line).collect(), None, current);
+    let plane = Plane::new(RealClock::start(), beats.iter().map(line).collect(), None, current, Notify::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert_eq!(runtime.block_on(silent_shards(&plane, 2)), [0, 1], "nobody turns");
     guarded(1, &beats[1], || Ok(()), |_, _| {});

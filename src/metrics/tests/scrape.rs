@@ -122,6 +122,7 @@ fn every_method_counts_where_it_says() {
         ("headrace_build_info", concat!("version=", env!("CARGO_PKG_VERSION")), 1.0),
         ("headrace_config_reloads_total", "result=ok", 0.0),
         ("headrace_config_last_reload_successful", "", 1.0),
+        ("headrace_upgrades_failed_total", "", 0.0),
         ("headrace_config_snapshots", "", 1.0),
     ];
     for (name, labels, wanted) in table {
