@@ -37,6 +37,17 @@ pub(super) async fn send(shard: &Shard, connection: &mut Connection, parts: impl
     sent(shard, connection).await
 }
 
+/// Sends the next piece of an answer that goes on. A small one is not waited for: the next piece, which may be long in coming, waits for
+/// it instead. A client that does not read so keeps at most one such piece here, and is cut after `body_timeout` when the next has come.
+pub(super) async fn send_on(shard: &Shard, connection: &mut Connection, parts: impl Into<Parts>) -> Result<(), Error> {
+    let parts = parts.into();
+    // Heard here, and not by being woken for it: that the kernel took the former piece, or that the client is gone.
+    sent(shard, connection).await?;
+    let small = is_small(&parts);
+    connection.socket.start_send(parts);
+    if small { Ok(()) } else { sent(shard, connection).await }
+}
+
 /// Sends the last piece of an answer. A small one on a connection that stays is not waited for: the exchange ends without being woken
 /// once more only to hear that the kernel took it. Whoever sends or closes next waits for it, so a client that does not read keeps at
 /// most one such piece here.
@@ -45,9 +56,14 @@ pub(super) async fn send_last(shard: &Shard, connection: &mut Connection, stays:
     if connection.socket.is_sending() {
         sent(shard, connection).await?;
     }
-    let small = parts.len() <= UNWAITED_MAX && !parts.holds_lease();
+    let small = is_small(&parts);
     connection.socket.start_send(parts);
     if stays && small { Ok(()) } else { sent(shard, connection).await }
+}
+
+/// May be left to the kernel without being waited for.
+fn is_small(parts: &Parts) -> bool {
+    parts.len() <= UNWAITED_MAX && !parts.holds_lease()
 }
 
 /// Waits until the kernel has what [`send_last`] left behind, before the connection is closed.

@@ -151,7 +151,7 @@ async fn pass_on(
         if decoder.is_done() {
             return answer::send_last(shard, connection, request.keep_alive, out.into_parts()).await;
         }
-        answer::send(shard, connection, out.into_parts()).await?;
+        answer::send_on(shard, connection, out.into_parts()).await?;
         let Connection { socket, input, .. } = &mut *connection;
         let more = incoming.receive_or_end(rt, &channel.socket, by, UpstreamOutcome::TotalTimeout);
         match race(more, client_gone(shard, socket, input)).await {
