@@ -208,12 +208,12 @@ impl Book {
         let id = request.id;
         self.ensure(*end != End::Waits, || format!("request {id} never ended"));
         // The stale-pool rule: a pooled connection that ended before a byte of an answer came allows one more try, on a fresh one (which
-        // may be read first).
+        // may be read first). An embedding may be computed again, as a GET may be repeated: `upstreams.retry.attempts`.
+        let resent = usize::from(sightings.contains(&true));
         let allowed = match request.kind {
             Kind::Coalesced => COALESCED_TRIES_MAX,
-            Kind::Get => 3,
-            Kind::Never | Kind::Post if sightings.contains(&true) => 2,
-            Kind::Never | Kind::Post => 1,
+            Kind::Get | Kind::Never => 3 + resent,
+            Kind::Post => 1 + resent,
             Kind::Models => 0,
         };
         self.ensure(sightings.len() <= allowed, || {
