@@ -76,7 +76,7 @@ impl Drop for Place {
 fn copied(plan: &Plan) -> Option<(Rendered, ForwardBody)> {
     let fits = |len: usize| len as u64 <= limits::SHADOW_BODY_BYTES_MAX;
     let (rendered, body) = match plan {
-        Plan::Own(_) => return None,
+        Plan::Own(_) | Plan::Upgrade(_) => return None,
         Plan::Forward(plan) => {
             let body = match &plan.body {
                 ForwardBody::Small => ForwardBody::Small,
@@ -104,10 +104,10 @@ async fn send(
 ) -> Option<u16> {
     let config = snapshot.config.upstream(upstream);
     let by = shard.rt.now() + config.total_timeout;
-    let endpoint = snapshot.upstream(upstream).pick(None, shard.rt.now())?;
+    let endpoint = snapshot.upstream(upstream).pick(shard, snapshot, upstream, None, None, false)?;
     let mut fresh = false;
     loop {
-        let call = InFlight::begin(snapshot, upstream, endpoint);
+        let call = InFlight::begin(snapshot, upstream, endpoint, shard.rt.now());
         let parts = message(shard, rendered, &config.endpoints[endpoint as usize].authority, body);
         match answered(shard, snapshot, &call, fresh, method, parts, by).await {
             Ok(channel) => {
@@ -143,6 +143,7 @@ async fn answered(
     let Channel { socket, incoming } = &mut channel;
     let first_byte_by = by.min(shard.rt.now() + snapshot.config.upstream(call.upstream()).first_byte_timeout);
     incoming.read_head(&shard.rt, socket, method, first_byte_by).await?;
+    call.answered(shard.rt.now(), incoming.head.status);
     let mut decoder = BodyDecoder::for_response(incoming.head.framing);
     let head_len = incoming.head.head_len;
     incoming.input.consume(&shard.rt, head_len);

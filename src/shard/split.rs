@@ -22,8 +22,19 @@ pub(super) fn arm(shard: &Shard, snapshot: &Snapshot, model: ModelId, head: &Req
     split.arm_at(sticky.unwrap_or_else(|| shard.random()), |arm| snapshot.dials.value(arm.0 as usize))
 }
 
-/// Counts how an arm served a request. A client that left says nothing about it.
+/// Counts that an arm failed a request which a fallback serves instead.
+pub(super) fn record_failure(shard: &Shard, snapshot: &Snapshot, request: &Request) {
+    count(shard, snapshot, request, 500);
+}
+
+/// Counts how an arm served a request. A client that left says nothing about it, nor does what a fallback answered.
 pub(super) fn record(shard: &Shard, snapshot: &Snapshot, request: &Request, status: u16) {
+    if !request.fell_back() {
+        count(shard, snapshot, request, status);
+    }
+}
+
+fn count(shard: &Shard, snapshot: &Snapshot, request: &Request, status: u16) {
     let Target::Model(model) = request.target else { return };
     let config = snapshot.config.model(model);
     if config.split.is_none() && config.arm_of.is_none() {

@@ -19,7 +19,7 @@ impl Checker {
             self.target_or_upstream(raw, place);
             let sticky = raw.sticky.as_ref().and_then(|sticky| {
                 let header = self.required(sticky.header.as_ref(), place, "models.sticky.header", "header = \"x-session-id\"")?;
-                self.field_name(header)
+                self.sticky_field(header)
             });
             let rollout = raw.rollout.as_ref().map(|rollout| self.rollout(rollout, raw, &arms, upstreams));
             let shadow = raw.shadow.as_ref().map(|shadow| self.shadow(shadow, &models[index], &arms, upstreams));
@@ -111,7 +111,7 @@ impl Checker {
         }
     }
 
-    fn field_name(&mut self, At { value, place }: &At<String>) -> Option<String> {
+    fn sticky_field(&mut self, At { value, place }: &At<String>) -> Option<String> {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if value.is_empty() || value.len() > limits::NAME_BYTES_MAX || !value.bytes().all(token) {
             let help = "write the name of a request field, like \"x-session-id\"";

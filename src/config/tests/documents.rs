@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::golden::{compare, read};
-use super::{check, good, schema};
+use super::{check, schema};
 
 /// The tables of the file: heading, place in the schema, and the name of their keys.
 const TABLES: &[(&str, &str, &str)] = &[
