@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use headrace::config::check;
-use headrace::mesh::{Bell, FlagBell, Mesh, Shared, Shares};
+use headrace::mesh::{Bell, Dials, FlagBell, Mesh, Shared, Shares};
 use headrace::metrics::Registry;
 use headrace::policy::Router;
 use headrace::runtime::Rt;
@@ -35,8 +35,15 @@ impl World {
         let (registry, mut metrics) = Registry::new(&config, 1);
         let port = Mesh::new(64, [Box::new(FlagBell::default()) as Bell]).into_ports().remove(0);
         let router = Shared::new(Router::new(&config));
-        let snapshot =
-            ShardSnapshot { generation: 0, router, config: Shared::new(config), shares: Shares::default(), metrics: metrics.remove(0) };
+        let dials = Dials::new(config.shares());
+        let snapshot = ShardSnapshot {
+            generation: 0,
+            router,
+            config: Shared::new(config),
+            shares: Shares::default(),
+            metrics: metrics.remove(0),
+            dials,
+        };
         let listener = rt.listen(&Address::Tcp(([127, 0, 0, 1], 8080).into()), 128).unwrap();
         let shard = Shard::new(ShardSeed { port, snapshot, lane_seed: 7, seed: 11 }, rt, vec![listener]);
         shard.turn().unwrap();

@@ -1,6 +1,8 @@
 //! `headrace check`: is this configuration right, what was understood, how much memory it allows. It starts nothing and resolves no
 //! names.
 
+mod diff;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::{LoadError, Output};
 use crate::config::units::{show_duration, show_size, show_size_rounded};
-use crate::config::{Balance, BatchingMode, Config, EndpointAddr, ListenAddr, Memory, MemoryKind, Shards, Upstream, memory, schema};
+use crate::config::{
+    Arm, Balance, BatchingMode, Config, EndpointAddr, ListenAddr, Memory, MemoryKind, Model, Shards, Upstream, memory, schema,
+};
 use crate::sys::cores;
 
 #[derive(Debug, Args)]
@@ -21,6 +25,9 @@ pub(crate) struct CheckArgs {
     /// Print the JSON Schema of the configuration instead.
     #[arg(long, conflicts_with = "file")]
     pub(crate) schema: bool,
+    /// Show what FILE changes against this configuration, and what of it takes a restart.
+    #[arg(long, value_name = "OLD", conflicts_with = "schema")]
+    pub(crate) diff: Option<PathBuf>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -31,6 +38,9 @@ pub(crate) fn run(args: CheckArgs) -> ExitCode {
         super::say(schema().trim_end());
         return ExitCode::SUCCESS;
     };
+    if let Some(old) = &args.diff {
+        return diff::run(old, &path, args.output);
+    }
     match (super::load(&path), args.output) {
         (Ok(config), Output::Human) => {
             super::say(&human(&config));
@@ -73,8 +83,7 @@ fn as_json(config: &Config) -> Value {
         .map(|one| json!({ "name": one.name, "endpoints": one.endpoints.iter().map(|end| show_endpoint(&end.addr)).collect::<Vec<_>>() }))
         .collect();
     let models: Vec<Value> = config
-        .models
-        .iter()
+        .written_models()
         .map(|one| json!({ "name": one.name, "upstream": config.upstream(one.upstream).name, "batching": mode_name(one.batching.mode) }))
         .collect();
     let routes: Vec<Value> =
@@ -102,8 +111,8 @@ fn human(config: &Config) -> String {
     for upstream in &config.upstreams {
         let _ = writeln!(out, "upstream   {}", show_upstream(upstream));
     }
-    for model in &config.models {
-        let _ = writeln!(out, "model      {} -> {}, {}", model.name, config.upstream(model.upstream).name, show_batching(&model.batching));
+    for model in config.written_models() {
+        let _ = writeln!(out, "model      {} -> {}, {}", model.name, show_targets(config, model), show_batching(&model.batching));
     }
     for route in &config.routes {
         let _ = writeln!(out, "route      {} -> {}", route.path, config.upstream(route.upstream).name);
@@ -123,7 +132,8 @@ fn unused(config: &Config) -> impl Iterator<Item = &str> {
         .enumerate()
         .filter(|(index, _)| {
             let used = |id: crate::config::UpstreamId| id.0 as usize == *index;
-            !config.models.iter().any(|model| used(model.upstream)) && !config.routes.iter().any(|route| used(route.upstream))
+            !config.models.iter().any(|model| used(model.upstream) || model.shadow.as_ref().is_some_and(|shadow| used(shadow.upstream)))
+                && !config.routes.iter().any(|route| used(route.upstream))
         })
         .map(|(_, upstream)| upstream.name.as_str())
 }
@@ -174,6 +184,27 @@ fn show_steering(upstream: &Upstream) -> String {
     let engine = steering.engine.map(|engine| format!(", load of {}", engine.as_str()));
     let prompts = steering.prefix_affinity.map(|prefix| format!(", prompts remembered in {} entries", prefix.entries()));
     [session, engine, prompts].into_iter().flatten().collect()
+}
+
+/// The upstream, or the targets with their shares and what moves them; and the shadow.
+fn show_targets(config: &Config, model: &Model) -> String {
+    let name = |id| config.upstream(id).name.as_str();
+    let mut out = match &model.split {
+        None => name(model.upstream).to_owned(),
+        Some(split) => {
+            let shown = |arm: &Arm| format!("{} {} %", name(arm.upstream), f64::from(arm.share) / 100.0);
+            let sticky = split.sticky.as_ref().map_or_else(String::new, |field| format!(" (sticky by {field})"));
+            split.arms.iter().map(shown).collect::<Vec<_>>().join(" + ") + &sticky
+        }
+    };
+    if let Some(rules) = model.split.as_ref().and_then(|split| split.rollout.as_ref()) {
+        let steps = rules.steps.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let _ = write!(out, ", rollout in steps of {steps} %, {} each at least", show_duration(rules.step_time));
+    }
+    if let Some(shadow) = &model.shadow {
+        let _ = write!(out, ", {} % copied to {}", shadow.percent, name(shadow.upstream));
+    }
+    out
 }
 
 fn show_batching(batching: &crate::config::Batching) -> String {

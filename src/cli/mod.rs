@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod mock;
 mod probe;
+mod rollback;
 mod routes;
 mod serve;
 
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::Io;
-pub(crate) use crate::control::{LoadError, load};
+pub(crate) use crate::control::{LoadError, load, load_text};
 
 /// An edge gateway that turns many small client requests into the few full batches a GPU likes.
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Serve clients with a configuration.
     Serve(serve::ServeArgs),
+    /// Put the last good configuration (server.state_dir) back in place and have the running process take it.
+    Rollback(rollback::RollbackArgs),
     /// Check a configuration: every mistake at once, what was understood, the memory it allows.
     Check(check::CheckArgs),
     /// Show what coalescing does: gateway, mock model server and clients in one process.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
     // clap prints help to stdout with 0 and mistakes in arguments to stderr with 2.
     match Arguments::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Rollback(args) => rollback::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Mock(args) => mock::run(args),

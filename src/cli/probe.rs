@@ -41,8 +41,16 @@ impl FromStr for Url {
     }
 }
 
+/// How the admin page is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Method {
+    Get,
+    /// Without a body.
+    Post,
+}
+
 pub(crate) fn run(args: ProbeArgs) -> ExitCode {
-    match ask(&args.url) {
+    match ask(&args.url, Method::Get) {
         Ok((200, _)) => ExitCode::SUCCESS,
         Ok((status, body)) => {
             super::complain(&format!("{status} {}", body.trim_end()));
@@ -59,13 +67,17 @@ pub(crate) fn run(args: ProbeArgs) -> ExitCode {
 ///
 /// # Errors
 /// What went wrong, in words.
-pub(crate) fn ask(url: &Url) -> Result<(u16, String), String> {
+pub(crate) fn ask(url: &Url, method: Method) -> Result<(u16, String), String> {
     let said = |error: std::io::Error| error.to_string();
     let addr = url.authority.to_socket_addrs().map_err(said)?.next().ok_or("the name has no address")?;
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).map_err(said)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(said)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(said)?;
-    let request = format!("GET {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", url.target, url.authority);
+    let line = match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+    };
+    let request = format!("{line} {} HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", url.target, url.authority);
     stream.write_all(request.as_bytes()).map_err(said)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(said)?;

@@ -1,6 +1,6 @@
 //! `headrace serve`: arguments, then the configuration, then the control plane until it ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::IoChoice;
 use crate::config::units::parse_duration;
-use crate::control::{self, Ended, StartOptions};
+use crate::control::{self, Ended, Inherited, StartOptions};
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -24,12 +24,31 @@ pub(crate) struct ServeArgs {
     /// How long a shard looks for work before it sleeps, where that pays: lower latency for more processor time.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = spin)]
     pub(crate) spin: Duration,
+    /// Writes the process id here once it serves; after an upgrade, that of the new process.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+}
+
+/// Whole or not at all: whoever reads it finds a number.
+#[expect(clippy::disallowed_methods, reason = "once, beside the shards' threads")]
+fn write_pid(path: &Path) -> std::io::Result<()> {
+    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&beside, format!("{}\n", std::process::id()))?;
+    std::fs::rename(&beside, path)
 }
 
 pub(crate) fn run(args: ServeArgs) -> ExitCode {
     control::log::init();
-    let config = match super::load(&args.config) {
-        Ok(config) => config,
+    // Before anything is opened: what is inherited is known by its number.
+    let inherited = match Inherited::from_env() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            super::complain(&format!("headrace does not start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let (text, config) = match super::load_text(&args.config) {
+        Ok(loaded) => loaded,
         Err(error) => {
             super::report_load_error(&args.config, &error);
             return ExitCode::FAILURE;
@@ -39,17 +58,23 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
         shards: args.shards,
         io: args.io.map(Into::into),
         config_path: Some(args.config),
+        config_text: Some(text),
         spin: args.spin,
         signals: true,
         ..StartOptions::default()
     };
-    let gateway = match control::start(config, options) {
+    let gateway = match control::start_with(config, options, inherited) {
         Ok(gateway) => gateway,
         Err(error) => {
             super::complain(&format!("headrace does not start: {error}"));
             return ExitCode::FAILURE;
         }
     };
+    if let Some(path) = &args.pid_file
+        && let Err(error) = write_pid(path)
+    {
+        super::complain(&format!("{}: the process id cannot be written: {error}", path.display()));
+    }
     match gateway.wait() {
         Ok(Ended::Clean) => {
             tracing::info!("headrace ends; everything begun was finished");

@@ -15,6 +15,7 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const HALF_CLOSE: bool = false;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(600);
 pub const MAX_BODY_BYTES: u64 = 32 << 20;
 pub const MAX_HELD_BYTES: u64 = 256 << 20;
 pub const RECEIVE_BUFFERS: u16 = 1024;
@@ -49,6 +50,16 @@ pub const MAX_ITEMS: u32 = 32;
 pub const MAX_BATCH_BYTES: u64 = 2 << 20;
 pub const MAX_DELAY: Duration = Duration::ZERO;
 pub const MAX_QUEUE_ITEMS: u32 = 4096;
+
+pub const TARGET_WEIGHT: u32 = 1;
+pub const SHADOW_PERCENT: u32 = 100;
+pub const SHADOW_IN_FLIGHT: u32 = 32;
+pub const STEPS: &[u32] = &[1, 5, 25, 50, 100];
+pub const STEP_TIME: Duration = Duration::from_secs(300);
+pub const STEP_REQUESTS: u64 = 100;
+pub const ERROR_RATE_INCREASE: f64 = 0.02;
+pub const LATENCY_INCREASE: f64 = 0.5;
+pub const FALSE_ALARM: f64 = 0.01;
 
 /// Merged calls in flight per endpoint: an exclusive upstream would queue the second one unmerged, a batching one merges again (and
 /// the lane learns how many of these pay).

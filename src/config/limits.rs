@@ -88,6 +88,14 @@ pub const UPSTREAMS_MAX: usize = 1024;
 pub const ENDPOINTS_MAX: usize = 256;
 /// `[[models]]`: each is a metric label.
 pub const MODELS_MAX: usize = 4096;
+/// `models.targets` of one model: each is a model of its own where counters and lanes are kept.
+pub const TARGETS_MAX: usize = 16;
+/// `models.rollout.steps`.
+pub const STEPS_MAX: usize = 32;
+/// A request body that is copied for a shadow; larger ones are served without a copy.
+pub const SHADOW_BODY_BYTES_MAX: u64 = 1 << 20;
+/// `models.shadow.max_in_flight`.
+pub const SHADOW_IN_FLIGHT_MAX: u32 = 1024;
 /// `[[routes]]`.
 pub const ROUTES_MAX: usize = 1024;
 /// `upstreams.name`, in bytes.

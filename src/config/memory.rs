@@ -3,7 +3,7 @@
 
 use super::limits::{
     CONNECTION_BYTES, EXCHANGE_BYTES, INBOX_SLOT_BYTES, JOB_BYTES, LANE_BYTES, LANES_MAX, POOLED_CONNECTION_BYTES, PREFIX_ENTRY_BYTES,
-    RECEIVE_BUFFER_GAP_BYTES, SHARD_BYTES, STREAM_BYTES, WAITER_BYTES,
+    RECEIVE_BUFFER_GAP_BYTES, SHADOW_BODY_BYTES_MAX, SHARD_BYTES, STREAM_BYTES, WAITER_BYTES,
 };
 use super::{BatchingMode, Config};
 
@@ -85,6 +85,11 @@ pub fn memory(config: &Config, shards: u32) -> Memory {
         lines.push(line(MemoryKind::Standing, "prompt index (upstreams.prefix_affinity.max_entries)", shards * blocks, PREFIX_ENTRY_BYTES));
     }
     lines.extend(merged_calls(config));
+    let copies =
+        config.written_models().filter_map(|model| model.shadow.as_ref()).map(|shadow| u64::from(shadow.max_in_flight)).sum::<u64>();
+    if copies > 0 {
+        lines.push(line(MemoryKind::Worst, "copies for shadows (models.shadow.max_in_flight)", shards * copies, SHADOW_BODY_BYTES_MAX));
+    }
     let sum = |kinds: &[MemoryKind]| {
         lines.iter().filter(|line| kinds.contains(&line.kind)).fold(0_u64, |sum, line| sum.saturating_add(line.total_bytes))
     };

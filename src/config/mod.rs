@@ -14,6 +14,7 @@ mod memory;
 mod mistake;
 mod raw;
 mod resilience;
+mod rollout;
 mod shape;
 mod steering;
 mod streams;
@@ -29,6 +30,7 @@ pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
 pub use resilience::{
     Breaker, Canned, CannedId, Fallback, Hedge, HedgeAfter, ModelResilience, Probe, Resilience, RetryRules, Share, SlowStart,
 };
+pub use rollout::{Arm, RolloutRules, Shadow, Split, WHOLE};
 pub use steering::{Balance, Engine, HashKey, PrefixAffinity, Scrape, Steering};
 pub use streams::{Timeouts, WebSocket};
 
@@ -58,7 +60,7 @@ pub struct Config {
     pub admission: Admission,
     /// In the order written; [`UpstreamId`] is the index.
     pub upstreams: Vec<Upstream>,
-    /// In the order written; a model named `*` takes every name no other entry takes.
+    /// In the order written; a model named `*` takes every name no other entry takes. Behind them stand the arms of the split ones.
     pub models: Vec<Model>,
     /// Longest path first, so the first match wins.
     pub routes: Vec<Route>,
@@ -85,6 +87,8 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// Begun exchanges may take this long after SIGTERM. Default 30 s.
     pub drain_timeout: Duration,
+    /// Begun exchanges of the former process may take this long after an upgrade. Default 600 s.
+    pub upgrade_timeout: Duration,
     /// The largest request body that is held for inspection (model calls). Default 32 MiB, then 413.
     pub max_body_bytes: u64,
     /// Bytes of request bodies one shard holds at a time, over all its connections. Default 256 MiB, then 503.
@@ -96,6 +100,10 @@ pub struct Server {
     pub receive_buffer_bytes: u32,
     /// Slots in a shard's inbox (a power of two); when it is full the job is shed with 503. Default 4096.
     pub inbox_slots: u32,
+    /// Where the last good configurations are kept. Default: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// Reload when the file changes. Default false.
+    pub watch_config: bool,
     /// Keep `Forwarded` and `X-Forwarded-*` that clients send (the peer is a trusted proxy) and add to them. Default false:
     /// theirs are removed and ours are written.
     pub trust_forwarded: bool,
@@ -195,6 +203,11 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// A quiet event stream gets a sign of life this often. Off by default.
     pub stream_comments: Option<Duration>,
+    /// This entry was not written: it is one target of that model, behind its first.
+    pub arm_of: Option<ModelId>,
+    /// Several upstreams share its requests; the first of them is `upstream`.
+    pub split: Option<Box<Split>>,
+    pub shadow: Option<Shadow>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -245,6 +258,21 @@ impl Config {
     #[must_use]
     pub fn model(&self, id: ModelId) -> &Model {
         &self.models[id.0 as usize]
+    }
+
+    /// The models that were written, without the arms behind them.
+    pub fn written_models(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter().take_while(|model| model.arm_of.is_none())
+    }
+
+    /// By model: the share an arm of a split begins with; 0 for all others.
+    #[must_use]
+    pub fn shares(&self) -> Vec<u32> {
+        let mut shares = vec![0; self.models.len()];
+        for arm in self.models.iter().filter_map(|model| model.split.as_ref()).flat_map(|split| &split.arms) {
+            shares[arm.model.0 as usize] = arm.share;
+        }
+        shares
     }
 
     #[must_use]

@@ -4,11 +4,13 @@
 
 pub(super) mod admission;
 pub(super) mod resilience;
+mod rollout;
 mod steering;
 mod streams;
 
 use std::ops::Range;
 
+pub(super) use rollout::{RawRollout, RawShadow, RawSticky, RawTarget};
 pub(super) use steering::{RawAffinity, RawHash, RawPrefixAffinity, RawScrape};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -85,6 +87,10 @@ pub(super) struct RawServer {
     /// Exchanges that have begun may take this long after SIGTERM; then they are cut. It matches what orchestrators grant.
     #[schemars(extend("default" = "30s"))]
     pub drain_timeout: Option<At<String>>,
+    /// After an upgrade (SIGUSR2) the former process finishes what is begun for at most this long; then it is cut. Nobody waits for it,
+    /// so it is as long as the longest call (`total_timeout`).
+    #[schemars(extend("default" = "600s"))]
+    pub upgrade_timeout: Option<At<String>>,
     /// The largest request body that is held for inspection (model calls); beyond it 413. 32 MiB holds a prompt with images.
     #[schemars(extend("default" = "32MiB"))]
     pub max_body: Option<At<String>>,
@@ -106,6 +112,13 @@ pub(super) struct RawServer {
     /// Slots in a shard's inbox, a power of two up to 1048576. When it is full the job is shed with 503.
     #[schemars(extend("default" = 4096))]
     pub inbox_slots: Option<At<i64>>,
+    /// A folder where the last two configurations that were taken are kept, for `headrace rollback`. Not set, nothing is kept: which folder
+    /// this process may write is not for it to guess.
+    pub state_dir: Option<At<String>>,
+    /// Reload when the configuration file changes and has come to rest, as after SIGHUP. Default false: half of an edit that was saved
+    /// early is nobody's intention.
+    #[schemars(extend("default" = false))]
+    pub watch_config: Option<At<bool>>,
     /// Keep `Forwarded` and `X-Forwarded-*` that clients send, and add to them: only when every client is a proxy you trust.
     /// Default false: theirs are removed and ours are written, since anyone can write them.
     #[schemars(extend("default" = false))]
@@ -226,8 +239,7 @@ pub(super) struct RawModel {
     /// What clients ask for; `"*"` takes every name that no other entry takes.
     #[schemars(required)]
     pub name: Option<At<String>>,
-    /// The upstream that serves it, by name.
-    #[schemars(required)]
+    /// The upstream that serves it, by name. Either this or `targets` is needed.
     pub upstream: Option<At<String>>,
     /// How requests for it are merged.
     pub batching: Option<RawBatching>,
@@ -247,6 +259,14 @@ pub(super) struct RawModel {
     /// 100ms: middleboxes close quiet connections while a long prompt is read. Off when left out. The first one commits the status line:
     /// from then on a failure is told by an error event, and another endpoint is no longer tried.
     pub stream_comments: Option<At<String>>,
+    /// In place of `upstream`: 2 to 16 upstreams that share the requests, each `{ upstream = "...", weight = 1 }`.
+    pub targets: Option<At<Vec<At<RawTarget>>>>,
+    /// Requests that are alike stay with one target. Without it each request is given a target by chance.
+    pub sticky: Option<RawSticky>,
+    /// Copies of the requests for another upstream; their answers are thrown away.
+    pub shadow: Option<At<RawShadow>>,
+    /// Moves the requests of one target to the other step by step, and back when the errors or the latency speak against it.
+    pub rollout: Option<At<RawRollout>>,
 }
 
 /// How requests for a model are merged.

@@ -67,11 +67,13 @@ fn every_default_is_the_documented_one() {
     assert_eq!((server.write_timeout, server.half_close), (Duration::from_secs(30), false));
     assert_eq!(server.idle_timeout, Duration::from_secs(60));
     assert_eq!(server.drain_timeout, Duration::from_secs(30));
+    assert_eq!(server.upgrade_timeout, Duration::from_secs(600));
     assert_eq!(server.max_body_bytes, 32 * 1024 * 1024);
     assert_eq!(server.max_held_bytes, 256 * 1024 * 1024);
     assert_eq!((server.receive_buffers, server.receive_buffer_bytes), (1024, 8192));
     assert_eq!(server.inbox_slots, 4096);
     assert_eq!((server.memory_max, &config.admission), (MemoryMax::Auto, &Admission::default()));
+    assert_eq!((&server.state_dir, server.watch_config), (&None, false));
     assert!(!server.trust_forwarded);
     assert!(!server.debug_headers);
     assert_eq!(config.admin.listen, "127.0.0.1:9090".parse().unwrap());
@@ -158,7 +160,7 @@ fn the_schema_tells_the_true_defaults() {
     assert_eq!(written_out, left_out);
     assert_eq!(
         written,
-        18 + 1 + 11 + 5 + (9 + 2 + 5 + 6) + 2,
+        20 + 1 + 11 + 5 + (9 + 2 + 5 + 6) + 2,
         "a key without a default was added, or one with: say so in the schema and here"
     );
 }

@@ -1,5 +1,6 @@
 //! The admin page: is the process alive, is it ready, what has it counted. For operators and orchestrators on an address of their
-//! own, without authentication; clients never come here. It only reads.
+//! own, without authentication; clients never come here. What changes something
+//! is in `orders`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,14 +11,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::extract::connect_info::Connected;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+use super::orders;
 use super::plane::Plane;
 use super::thread::Beat;
 use crate::metrics::CONTENT_TYPE;
@@ -27,7 +31,7 @@ use crate::sys::give_back_memory;
 pub(super) async fn serve(listener: TcpListener, plane: Arc<Plane>) {
     let listener = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
     // It never returns: accept errors are waited out.
-    let _ = axum::serve(listener, routes(plane)).await;
+    let _ = axum::serve(listener, routes(plane).into_make_service_with_connect_info::<Asker>()).await;
 }
 
 fn routes(plane: Arc<Plane>) -> Router {
@@ -38,23 +42,29 @@ fn routes(plane: Arc<Plane>) -> Router {
         .route("/health", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/rollouts", get(orders::all_rollouts))
+        .route("/rollouts/{*model}", get(orders::one_rollout).post(orders::order_rollout))
+        .route("/-/reload", post(orders::reload))
         .fallback(nowhere)
         .with_state(plane)
 }
 
-const INDEX: &str = "\
-headrace admin
+const INDEX: &str = r#"headrace admin
   /livez    200 while every shard turns
   /readyz   200 while clients can be served: not draining, and every upstream has a healthy endpoint
   /metrics  counters for Prometheus (OpenMetrics text)
-";
+  /rollouts the targets of split models and what they serve
+From this host, not from a browser:
+  POST /-/reload         read the configuration again
+  POST /rollouts/MODEL   {"action":"start"}, {"action":"promote"}, {"action":"abort"}, {"action":"weight","target":"...","percent":20}
+"#;
 
 async fn index() -> &'static str {
     INDEX
 }
 
 async fn nowhere() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "nothing here; there are /livez, /readyz and /metrics\n")
+    (StatusCode::NOT_FOUND, "nothing here; there are /livez, /readyz, /metrics and /rollouts\n")
 }
 
 async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
@@ -123,6 +133,16 @@ impl axum::serve::Listener for Bounded {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker(pub(super) SocketAddr);
+
+impl Connected<IncomingStream<'_, Bounded>> for Asker {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Asker {
+        Asker(*stream.remote_addr())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,12 +17,16 @@ use super::crew::Crew;
 use super::error::{Ended, RunError, Shown, StartError};
 use super::gateway::RunningGateway;
 use super::health;
+use super::inherit::Inherited;
 use super::listen::{self, Bound};
 use super::memory;
+use super::notify::Notify;
 use super::plane::{Current, Plane, ShardLine, shares, snapshots};
 use super::resolve::resolve;
+use super::rollouts::Rollouts;
 use super::scrape;
 use super::supervise::{Signals, Supervisor};
+use super::upgrade::Estate;
 use crate::config::{Config, Io, ListenAddr, Shards};
 use crate::mesh::{Bell, Mesh, Shared, Shares};
 use crate::metrics::Registry;
@@ -39,6 +44,8 @@ pub struct StartOptions {
     pub io: Option<Io>,
     /// What SIGHUP and [`RunningGateway::reload_file`] read again.
     pub config_path: Option<PathBuf>,
+    /// The text the configuration was read from, to be kept in `server.state_dir`.
+    pub config_text: Option<String>,
     /// Pin each shard to a core of its own where there are enough. Default true.
     pub pin: bool,
     /// How long a shard looks for work before it sleeps, as long as that pays. Zero, the default, never looks.
@@ -49,7 +56,7 @@ pub struct StartOptions {
 
 impl Default for StartOptions {
     fn default() -> StartOptions {
-        StartOptions { shards: None, io: None, config_path: None, pin: true, spin: Duration::ZERO, signals: false }
+        StartOptions { shards: None, io: None, config_path: None, config_text: None, pin: true, spin: Duration::ZERO, signals: false }
     }
 }
 
@@ -58,24 +65,38 @@ impl Default for StartOptions {
 ///
 /// # Errors
 /// What was missing. Nothing is left running or bound then.
-pub fn start(mut config: Config, options: StartOptions) -> Result<RunningGateway, StartError> {
+pub fn start(config: Config, options: StartOptions) -> Result<RunningGateway, StartError> {
+    start_with(config, options, Inherited::default())
+}
+
+/// As [`start`], with listening sockets that are there already.
+///
+/// # Errors
+/// What was missing. What was inherited is closed then.
+pub fn start_with(mut config: Config, mut options: StartOptions, mut inherited: Inherited) -> Result<RunningGateway, StartError> {
     resolve(&mut config).map_err(StartError::Resolve)?;
+    options.io = inherited.io().or(options.io);
     let shards = shard_count(&config, &options);
     // The admin address first: it is not shared, so a second gateway with the same configuration is refused here instead of taking
     // half of the first one's clients.
-    let room = ControlRoom::new(config.admin.listen, options.signals)?;
-    let Bound { sockets, addrs, shown, files } = listen::bind(&config.server.listen, shards)?;
+    let room = ControlRoom::new(config.admin.listen, options.signals, inherited.take_admin(config.admin.listen))?;
+    let Bound { sockets, addrs, shown, files } = listen::bind(&config.server.listen, shards, &mut inherited)?;
+    inherited.close_rest();
     let (events, inbox) = mpsc::channel(shards as usize + EVENTS_SPARE);
     let clock = RealClock::start();
     let crew = Crew::hire(&config, &options, shards, &clock, &events)?;
     let (driver, refused) = (crew.driver, crew.refused.clone());
 
+    let estate = if options.signals { Some(estate(&sockets, &room, driver)?) } else { None };
     let (registry, metrics) = Registry::new(&config, shards);
     let (router, config) = (Shared::new(Router::new(&config)), Shared::new(config));
     let bells = crew.beats.iter().map(|beat| -> Bell { Box::new(beat.bell()) });
     let mesh: Mesh<Message> = Mesh::new(config.server.inbox_slots, bells);
     let lines = mesh.senders().into_iter().zip(&crew.beats).map(|(sender, beat)| ShardLine { sender, beat: Arc::clone(beat) });
     let shares = shares(&config, shards as usize, &Shares::default());
+    let rollouts = Rollouts::new(&config, clock.now());
+    let dials = rollouts.dials(&config);
+    let notify = if options.signals { Notify::from_env() } else { Notify::default() };
     let current = Current {
         config: config.clone(),
         generation: FIRST_GENERATION,
@@ -83,21 +104,37 @@ pub fn start(mut config: Config, options: StartOptions) -> Result<RunningGateway
         shares: shares.clone(),
         pressure: mesh.pressure(),
         memory_ceiling: None,
+        rollouts,
+        dials: dials.clone(),
     };
-    let plane = Arc::new(Plane::new(clock, lines.collect(), options.config_path, current));
+    let plane = Arc::new(Plane::new(clock, lines.collect(), options.config_path, current, notify));
 
     let lane_seed = random();
-    let snapshots = snapshots(FIRST_GENERATION, &config, &router, &shares, metrics);
+    let snapshots = snapshots(FIRST_GENERATION, &config, &router, &shares, metrics, &dials);
     let seeds = mesh.into_ports().into_iter().zip(snapshots);
     let seeds = seeds.map(|(port, snapshot)| ShardSeed { port, snapshot, lane_seed, seed: random() }).collect();
     let threads = crew.go(seeds, sockets)?;
+    // Before anybody can ask for a reload, which keeps the next one.
+    if let Some(text) = &options.config_text {
+        plane.keep(text);
+    }
 
     let admin_addr = room.addr;
-    let supervisor = Supervisor { plane: Arc::clone(&plane), events: inbox, signals: Signals::default(), threads, files };
+    let supervisor =
+        Supervisor { plane: Arc::clone(&plane), events: inbox, signals: Signals::default(), threads, files, estate, page: None };
     let thread = room.open(supervisor)?;
     let io = refused.map_or_else(|| driver.to_owned(), |why| format!("{driver} ({why})"));
     announce(&config, shards, &io, &shown, admin_addr);
+    plane.notify().ready();
+    inherited.say_ready();
     Ok(RunningGateway { plane, events, thread: Some(thread), addrs, admin_addr, driver })
+}
+
+/// What a successor will need.
+fn estate(sockets: &[Vec<OwnedFd>], room: &ControlRoom, driver: &'static str) -> Result<Arc<Estate>, StartError> {
+    let admin = room.listener.as_fd().try_clone_to_owned();
+    let estate = admin.and_then(|admin| Estate::new(sockets.iter().flatten().chain([&admin]), driver));
+    estate.map(Arc::new).map_err(|error| StartError::Resources { what: "duplicates of the listening sockets", error })
 }
 
 fn shard_count(config: &Config, options: &StartOptions) -> u32 {
@@ -118,7 +155,7 @@ struct ControlRoom {
 
 impl ControlRoom {
     #[expect(clippy::disallowed_methods, reason = "the admin page's socket is control's own")]
-    fn new(address: SocketAddr, signals: bool) -> Result<ControlRoom, StartError> {
+    fn new(address: SocketAddr, signals: bool, inherited: Option<OwnedFd>) -> Result<ControlRoom, StartError> {
         let resources = |error| StartError::Resources { what: "the control thread's runtime", error };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -127,7 +164,8 @@ impl ControlRoom {
             .build()
             .map_err(resources)?;
         let entered = runtime.enter();
-        let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+        let bound = inherited.map_or_else(|| std::net::TcpListener::bind(address), |socket| Ok(socket.into()));
+        let bound = bound.and_then(|listener: std::net::TcpListener| {
             listener.set_nonblocking(true)?;
             let addr = listener.local_addr()?;
             Ok((tokio::net::TcpListener::from_std(listener)?, addr))
@@ -144,7 +182,8 @@ impl ControlRoom {
         let plane = Arc::clone(&supervisor.plane);
         let supervisor = Supervisor { signals, ..supervisor };
         let run = move || {
-            runtime.spawn(admin::serve(listener, Arc::clone(&supervisor.plane)));
+            let page = runtime.spawn(admin::serve(listener, Arc::clone(&supervisor.plane)));
+            let supervisor = Supervisor { page: Some(page.abort_handle()), ..supervisor };
             runtime.spawn(memory::watch(Arc::clone(&supervisor.plane)));
             runtime.spawn(health::watch(Arc::clone(&supervisor.plane)));
             runtime.spawn(scrape::scrape_all(Arc::clone(&supervisor.plane)));
@@ -174,7 +213,7 @@ fn announce(config: &Config, shards: u32, io: &str, listeners: &[ListenAddr], ad
         listeners.join(" "),
         counted(config.upstreams.len(), "upstream"),
         counted(endpoints, "endpoint"),
-        counted(config.models.len(), "model"),
+        counted(config.written_models().count(), "model"),
         counted(config.routes.len(), "route"),
     );
 }

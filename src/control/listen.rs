@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::error::StartError;
+use super::inherit::Inherited;
 use crate::config::ListenAddr;
 use crate::sys::net::{self, Address};
 
@@ -29,11 +30,20 @@ pub(super) struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// False once a successor listens there.
+    ours: bool,
+}
+
+impl SocketFile {
+    /// Leaves the file to a successor.
+    pub(super) fn leave(mut self) {
+        self.ours = false;
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+        if self.ours && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -41,13 +51,13 @@ impl Drop for SocketFile {
 
 /// # Errors
 /// The first address that cannot be bound; what was bound before it is released.
-pub(super) fn bind(addresses: &[ListenAddr], shards: u32) -> Result<Bound, StartError> {
+pub(super) fn bind(addresses: &[ListenAddr], shards: u32, inherited: &mut Inherited) -> Result<Bound, StartError> {
     let sockets = (0..shards).map(|_| Vec::with_capacity(addresses.len())).collect();
     let mut bound = Bound { sockets, addrs: Vec::new(), shown: Vec::new(), files: Vec::new() };
     for address in addresses {
         let result = match address {
-            ListenAddr::Tcp(addr) => bound.tcp(*addr),
-            ListenAddr::Unix(path) => bound.unix(path),
+            ListenAddr::Tcp(addr) => bound.tcp(*addr, inherited.take(&Address::Tcp(*addr))),
+            ListenAddr::Unix(path) => bound.unix(path, inherited.take(&Address::Unix(path.clone()))),
         };
         result.map_err(|error| StartError::Listen { address: address.clone(), error })?;
     }
@@ -55,9 +65,23 @@ pub(super) fn bind(addresses: &[ListenAddr], shards: u32) -> Result<Bound, Start
 }
 
 impl Bound {
-    fn tcp(&mut self, wanted: SocketAddr) -> io::Result<()> {
+    /// Every socket that was there before has connections in its queue, so each finds a shard, whatever the number of either.
+    fn tcp(&mut self, wanted: SocketAddr, there: Vec<OwnedFd>) -> io::Result<()> {
         let mut addr = wanted;
-        for sockets in &mut self.sockets {
+        let shards = self.sockets.len();
+        // Beside a socket that does not share its port no other can be bound: then the shards share that one.
+        let lacking = shards.saturating_sub(there.len());
+        let shared: Vec<OwnedFd> = match there.first() {
+            Some(first) if !net::shares_port(first) => {
+                there.iter().cycle().take(lacking).map(OwnedFd::try_clone).collect::<io::Result<_>>()?
+            }
+            _ => Vec::new(),
+        };
+        let served = (there.len() + shared.len()).min(shards);
+        for (nth, socket) in there.into_iter().chain(shared).enumerate() {
+            self.sockets[nth % shards].push(socket);
+        }
+        for sockets in &mut self.sockets[served..] {
             let fd = net::listen(&Address::Tcp(addr), BACKLOG, false)?;
             // Port 0: the kernel chooses for the first shard, the others take the same.
             addr = net::local_addr(fd).unwrap_or(addr);
@@ -68,9 +92,13 @@ impl Bound {
         Ok(())
     }
 
-    fn unix(&mut self, path: &Path) -> io::Result<()> {
-        let socket = listen_unix(path)?;
-        self.files.push(SocketFile { path: path.to_owned(), identity: identity(path)? });
+    fn unix(&mut self, path: &Path, mut there: Vec<OwnedFd>) -> io::Result<()> {
+        // All that a process had of it were duplicates of one.
+        let socket = match there.pop() {
+            Some(socket) => socket,
+            None => listen_unix(path)?,
+        };
+        self.files.push(SocketFile { path: path.to_owned(), identity: identity(path)?, ours: true });
         for sockets in &mut self.sockets {
             sockets.push(socket.as_fd().try_clone_to_owned()?);
         }

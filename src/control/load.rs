@@ -29,10 +29,19 @@ impl std::error::Error for LoadError {}
 /// # Errors
 /// The file cannot be read, or every mistake in it.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
+    load_text(path).map(|(_, config)| config)
+}
+
+/// As [`load`], with the text itself.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(path: &Path) -> Result<(String, Config), LoadError> {
     // One byte more than allowed is enough for `check` to refuse it: the path may be a device without end.
     let most = limits::CONFIG_FILE_BYTES_MAX as u64 + 1;
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(LoadError::File)?;
     file.take(most).read_to_string(&mut text).map_err(LoadError::File)?;
-    crate::config::check(&path.display().to_string(), &text).map_err(LoadError::Mistakes)
+    let config = crate::config::check(&path.display().to_string(), &text).map_err(LoadError::Mistakes)?;
+    Ok((text, config))
 }

@@ -10,24 +10,34 @@ mod crew;
 mod error;
 mod gateway;
 mod health;
+mod inherit;
 mod listen;
 mod load;
 pub mod log;
 mod memory;
+mod notify;
+mod orders;
 mod plane;
 mod probe;
 mod reload;
 mod resolve;
+mod rollouts;
 mod scrape;
+mod store;
 mod supervise;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod upgrade;
+mod watch;
 
 /// What a request would meet, told from a configuration.
 pub use crate::shard::{Asked, Explained, explain};
-pub use boot::{StartOptions, start};
+pub use boot::{StartOptions, start, start_with};
 pub use error::{Ended, ReloadError, RunError, StartError};
 pub use gateway::RunningGateway;
-pub use load::{LoadError, load};
+pub use inherit::Inherited;
+pub use load::{LoadError, load, load_text};
+pub use reload::needs_restart;
 pub use resolve::ResolveError;
+pub use store::{ConfigStore, replace_file};

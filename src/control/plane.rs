@@ -10,13 +10,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::error::ReloadError;
-use super::load::load;
+use super::load::load_text;
 use super::memory;
+use super::notify::Notify;
 use super::reload::needs_restart;
 use super::resolve::resolve;
+use super::rollouts::{Rollouts, Wish, WishError};
+use super::store::ConfigStore;
 use super::thread::Beat;
 use crate::config::{Config, MemoryMax, UpstreamId};
-use crate::mesh::{Pressure, Sender, Shared, Shares};
+use crate::mesh::{Dials, Pressure, Sender, Shared, Shares};
 use crate::metrics::{Breakers, Registry, ShardMetrics};
 use crate::policy::Router;
 use crate::runtime::RealClock;
@@ -32,6 +35,9 @@ pub(super) struct Plane {
     /// Held for a whole reload, which may wait for a name server and for full inboxes.
     reload: Mutex<()>,
     draining: AtomicBool,
+    /// Every shard was told to drain; one that leaves is not.
+    told_drain: AtomicBool,
+    notify: Notify,
     cut: AtomicBool,
     /// The generation of the current configuration, for those who work under it.
     changes: watch::Sender<u32>,
@@ -54,10 +60,13 @@ pub(super) struct Current {
     /// How near memory is to its ceiling, for all shards; and the ceiling in bytes.
     pub(super) pressure: Pressure,
     pub(super) memory_ceiling: Option<u64>,
+    /// The shares of split models, and where shards read them.
+    pub(super) rollouts: Rollouts,
+    pub(super) dials: Dials,
 }
 
 impl Plane {
-    pub(super) fn new(clock: RealClock, shards: Vec<ShardLine>, config_path: Option<PathBuf>, current: Current) -> Plane {
+    pub(super) fn new(clock: RealClock, shards: Vec<ShardLine>, config_path: Option<PathBuf>, current: Current, notify: Notify) -> Plane {
         let changes = watch::Sender::new(current.generation);
         Plane {
             clock,
@@ -66,6 +75,8 @@ impl Plane {
             current: Mutex::new(current),
             reload: Mutex::new(()),
             draining: AtomicBool::new(false),
+            told_drain: AtomicBool::new(false),
+            notify,
             cut: AtomicBool::new(false),
             changes,
         }
@@ -145,16 +156,41 @@ impl Plane {
     /// Why it was refused; the former one goes on.
     pub(super) fn reload_file(&self) -> Result<(), ReloadError> {
         let loaded = match &self.config_path {
-            Some(path) => load(path).map_err(ReloadError::Load),
+            Some(path) => load_text(path).map_err(ReloadError::Load),
             None => Err(ReloadError::NoFile),
         };
-        self.reload(loaded)
+        match loaded {
+            Ok((text, config)) => {
+                self.reload(Ok(config))?;
+                self.keep(&text);
+                Ok(())
+            }
+            Err(error) => self.reload(Err(error)),
+        }
+    }
+
+    /// Keeps the text of the configuration in force where `headrace rollback` finds it, if there is such a place.
+    pub(super) fn keep(&self, text: &str) {
+        let Some(folder) = self.current().config.server.state_dir.clone() else { return };
+        if let Err(error) = ConfigStore::new(&folder).keep(text) {
+            tracing::error!(
+                "the configuration is in force and could not be kept in {}: {error}; `headrace rollback` will not know it",
+                folder.display()
+            );
+        }
+    }
+
+    /// The file to look at for changes, when the configuration asks for that.
+    pub(super) fn watched(&self) -> Option<PathBuf> {
+        self.config_path.clone().filter(|_| self.current().config.server.watch_config)
     }
 
     /// As [`Plane::reload_file`] with a configuration that is there already (or the reason why it is not, which is counted).
     pub(super) fn reload(&self, loaded: Result<Config, ReloadError>) -> Result<(), ReloadError> {
         let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        self.notify.reloading();
         let result = loaded.and_then(|config| self.apply(config));
+        self.notify.ready();
         self.current().registry.reloaded(result.is_ok());
         match &result {
             Ok(()) => tracing::info!("configuration reloaded (generation {})", self.current().generation),
@@ -178,9 +214,11 @@ impl Plane {
             let metrics = current.registry.next_snapshot(&config).map_err(ReloadError::TooManySnapshots)?;
             let config = Shared::new(config);
             current.config = config.clone();
+            current.rollouts = current.rollouts.carried_to(&config, self.clock.now());
+            current.dials = current.rollouts.dials(&config);
             current.generation = current.generation.wrapping_add(1);
             current.shares = shares(&config, self.shards.len(), &current.shares);
-            (snapshots(current.generation, &config, &router, &current.shares, metrics), current.generation)
+            (snapshots(current.generation, &config, &router, &current.shares, metrics, &current.dials), current.generation)
         };
         for (line, snapshot) in self.shards.iter().zip(snapshots) {
             self.send(line, Message::Snapshot(Box::new(snapshot)));
@@ -190,15 +228,68 @@ impl Plane {
         Ok(())
     }
 
+    /// Whether some model has several targets.
+    pub(super) fn has_rollouts(&self) -> bool {
+        !self.current().rollouts.is_empty()
+    }
+
+    /// Reads what the targets of split models answered and lets rollouts decide.
+    pub(super) fn look_at_rollouts(&self) {
+        let now = self.clock.now();
+        let Current { registry, rollouts, dials, .. } = &mut *self.current();
+        rollouts.look(registry, dials, now);
+    }
+
+    /// All split models, or one.
+    pub(super) fn show_rollouts(&self, model: Option<&str>) -> Option<serde_json::Value> {
+        let current = self.current();
+        match model {
+            Some(model) => current.rollouts.show_one(model),
+            None => Some(current.rollouts.show()),
+        }
+    }
+
+    /// # Errors
+    /// Why it is not granted; nothing changed.
+    pub(super) fn wish(&self, model: &str, wish: Wish) -> Result<serde_json::Value, WishError> {
+        let now = self.clock.now();
+        let Current { registry, rollouts, dials, .. } = &mut *self.current();
+        rollouts.wish(model, wish, registry, dials, now)
+    }
+
     /// Begins the drain: `/readyz` says so from now on, and every shard is told. It does not wait for a reload that waits for a
     /// name server: that one is refused when it comes back.
     pub(super) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        if self.told_drain.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.notify.stopping();
+        for line in &self.shards {
+            self.send(line, Message::Drain);
+        }
+    }
+
+    /// As a drain, for a process whose successor accepts already: connections that are open may ask once more.
+    pub(super) fn begin_leave(&self) {
         if self.draining.swap(true, Ordering::AcqRel) {
             return;
         }
         for line in &self.shards {
-            self.send(line, Message::Drain);
+            self.send(line, Message::Leave);
         }
+    }
+
+    pub(super) fn count_failed_upgrade(&self) {
+        self.current().registry.upgrade_failed();
+    }
+
+    pub(super) fn notify(&self) -> &Notify {
+        &self.notify
+    }
+
+    pub(super) fn upgrade_timeout(&self) -> Duration {
+        self.current().config.server.upgrade_timeout
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -256,8 +347,16 @@ pub(super) fn snapshots(
     router: &Shared<Router>,
     shares: &Shares,
     metrics: Vec<ShardMetrics>,
+    dials: &Dials,
 ) -> Vec<ShardSnapshot> {
-    let snapshot = |metrics| ShardSnapshot { generation, config: config.clone(), router: router.clone(), shares: shares.clone(), metrics };
+    let snapshot = |metrics| ShardSnapshot {
+        generation,
+        config: config.clone(),
+        router: router.clone(),
+        shares: shares.clone(),
+        metrics,
+        dials: dials.clone(),
+    };
     metrics.into_iter().map(snapshot).collect()
 }
 

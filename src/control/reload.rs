@@ -3,7 +3,8 @@
 use crate::config::Config;
 
 /// The changed keys that only a restart can apply: they shape the shards, their memory and what is bound.
-pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+#[must_use]
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (server, next) = (&old.server, &new.server);
     [
         ("server.listen", server.listen != next.listen),

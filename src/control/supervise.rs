@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   serving ── SIGTERM, SIGINT, drain(), a shard that broke ──> draining ── all finished, or the timeout, or a second signal ──> cut
+//!      ├────── SIGUSR2, and a successor serves ──> leaving (open connections may ask once more) ── all finished, or upgrade_timeout ──> cut
 //!      └────── stop() ─────────────────────────────────────────────────────────────────────────────────────────────────────> cut
 //! ```
 
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle as Task;
+use tokio::task::{AbortHandle, JoinHandle as Task};
 
 use super::error::{Ended, RunError};
 use super::listen::SocketFile;
 use super::plane::Plane;
+use super::upgrade::{Estate, UpgradeError};
+use super::watch::{self, Watch};
 use crate::sys::give_back_memory;
 
 /// What the control thread is told.
@@ -33,6 +36,7 @@ pub(super) struct Signals {
     terminate: Option<Signal>,
     interrupt: Option<Signal>,
     hangup: Option<Signal>,
+    upgrade: Option<Signal>,
 }
 
 impl Signals {
@@ -45,6 +49,7 @@ impl Signals {
             terminate: Some(signal(SignalKind::terminate())?),
             interrupt: Some(signal(SignalKind::interrupt())?),
             hangup: Some(signal(SignalKind::hangup())?),
+            upgrade: Some(signal(SignalKind::user_defined2())?),
         })
     }
 }
@@ -57,10 +62,15 @@ pub(super) struct Supervisor {
     pub(super) signals: Signals,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) files: Vec<SocketFile>,
+    /// What a successor gets; only a program of its own has one.
+    pub(super) estate: Option<Arc<Estate>>,
+    /// The admin page's task.
+    pub(super) page: Option<AbortHandle>,
 }
 
 enum Next {
     Drain,
+    Leave,
     Cut,
 }
 
@@ -69,7 +79,8 @@ impl Supervisor {
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         let mut failure = None;
         let ended = match self.serve(&mut failure).await {
-            Next::Drain => self.drain(&mut failure).await,
+            Next::Drain => self.drain(&mut failure, false).await,
+            Next::Leave => self.drain(&mut failure, true).await,
             Next::Cut => Ended::Cut,
         };
         self.plane.cut();
@@ -83,14 +94,27 @@ impl Supervisor {
 
     async fn serve(&mut self, failure: &mut Option<String>) -> Next {
         let mut reload: Option<Task<()>> = None;
+        let mut look = tokio::time::interval(crate::policy::LOOK_EVERY);
+        let (mut watch, mut watch_look) = (Watch::default(), tokio::time::interval(watch::LOOK_EVERY));
+        let mut successor: Option<Task<Result<u32, UpgradeError>>> = None;
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let (splits, watched) = (self.plane.has_rollouts(), self.plane.watched());
             tokio::select! {
+                _ = look.tick(), if splits => self.plane.look_at_rollouts(),
                 event = self.events.recv() => return next(event, failure),
                 () = heard_either(&mut self.signals.terminate, &mut self.signals.interrupt) => {
                     tracing::info!("asked to end: draining for at most {:?}, a second signal cuts at once", self.plane.drain_timeout());
                     return Next::Drain;
                 }
                 // One reload at a time; a signal that comes during one is remembered and leads to the next.
+                _ = watch_look.tick(), if watched.is_some() && reload.is_none() => {
+                    if watched.is_some_and(|path| watch.look(&path)) {
+                        let plane = Arc::clone(&self.plane);
+                        tracing::info!("the configuration file has changed");
+                        reload = Some(tokio::task::spawn_blocking(move || drop(plane.reload_file())));
+                    }
+                }
                 () = heard(&mut self.signals.hangup), if reload.is_none() => {
                     let plane = Arc::clone(&self.plane);
                     reload = Some(tokio::task::spawn_blocking(move || {
@@ -99,17 +123,51 @@ impl Supervisor {
                     }));
                 }
                 () = finished(reload.as_mut()) => reload = None,
+                () = heard(&mut self.signals.upgrade), if successor.is_none() => {
+                    tracing::info!("asked to upgrade: starting the new process");
+                    successor = self.estate.clone().map(|estate| tokio::task::spawn_blocking(move || estate.hand_over()));
+                }
+                born = born(successor.as_mut()) => {
+                    successor = None;
+                    if self.is_succeeded(born) {
+                        return Next::Leave;
+                    }
+                }
             }
         }
     }
 
-    async fn drain(&mut self, failure: &mut Option<String>) -> Ended {
+    /// Whether the new process serves. If it does not, the old one goes on.
+    fn is_succeeded(&mut self, born: Result<u32, UpgradeError>) -> bool {
+        match born {
+            Ok(pid) => {
+                tracing::info!("process {pid} serves: this one accepts nothing more and ends when what is begun is finished");
+                self.plane.notify().succeeded_by(pid);
+                // The page and the sockets' files are the successor's now.
+                if let Some(page) = self.page.take() {
+                    page.abort();
+                }
+                self.files.drain(..).for_each(SocketFile::leave);
+                true
+            }
+            Err(error) => {
+                tracing::error!("not upgraded, this process goes on: {error}");
+                self.plane.count_failed_upgrade();
+                false
+            }
+        }
+    }
+
+    async fn drain(&mut self, failure: &mut Option<String>, leaving: bool) -> Ended {
         let plane = Arc::clone(&self.plane);
         // It may wait for full inboxes; the admin page goes on meanwhile.
-        let mut told: Option<Task<()>> = Some(tokio::task::spawn_blocking(move || plane.begin_drain()));
-        // A successor may bind the paths from now on.
+        let tell = move || if leaving { plane.begin_leave() } else { plane.begin_drain() };
+        let mut told: Option<Task<()>> = Some(tokio::task::spawn_blocking(tell));
+        // A successor may bind the paths from now on, and nobody is to wait in a queue that is open here only.
         self.files.clear();
-        let deadline = tokio::time::sleep(self.plane.drain_timeout());
+        self.estate = None;
+        let timeout = if leaving { self.plane.upgrade_timeout() } else { self.plane.drain_timeout() };
+        let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -179,6 +237,13 @@ async fn heard_either(one: &mut Option<Signal>, other: &mut Option<Signal>) {
     tokio::select! {
         () = heard(one) => {}
         () = heard(other) => {}
+    }
+}
+
+async fn born(task: Option<&mut Task<Result<u32, UpgradeError>>>) -> Result<u32, UpgradeError> {
+    match task {
+        Some(task) => task.await.unwrap_or_else(|broken| Err(UpgradeError::Ended(broken.to_string()))),
+        None => std::future::pending().await,
     }
 }
 

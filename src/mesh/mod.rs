@@ -1,10 +1,11 @@
 //! All that crosses cores: bounded inboxes with doorbells (`inbox`, `doorbell`), counter blocks one shard writes and the
-//! scraper reads (`counters`), how much each shard has to do (`loads`) and has at an upstream with a limit (`shares`), how near memory is to its ceiling
-//! (`pressure`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
+//! scraper reads (`counters`), how much each shard has to do (`loads`) and has at an upstream with a limit (`shares`), how near memory is
+//! to its ceiling (`pressure`), numbers control sets and shards read (`dials`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
 //! counter means (shard and metrics do), makes no system call (a bell is a [`Ring`] it is given) and never waits.
 #![expect(clippy::disallowed_types, reason = "the room where Arc and atomics live")]
 
 mod counters;
+mod dials;
 pub mod doorbell;
 mod inbox;
 mod loads;
@@ -16,6 +17,7 @@ mod shares;
 mod tests;
 
 pub use counters::{CounterBlock, CounterWriter};
+pub use dials::Dials;
 pub use doorbell::{Doorbell, Ring};
 pub use inbox::{Bell, FlagBell, Inbox, Mesh, Port, Sender};
 pub use loads::Load;

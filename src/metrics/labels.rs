@@ -133,6 +133,18 @@ label_values! {
 }
 
 label_values! {
+    /// How a target of a split model served a request.
+    SplitOutcome {
+        /// A status below 400.
+        Ok => "ok",
+        /// 400 to 499.
+        ClientError => "client_error",
+        /// From 500, or cut.
+        Error => "error",
+    }
+}
+
+label_values! {
     /// Which tokens.
     TokenKind {
         /// Of the prompt.
@@ -140,6 +152,22 @@ label_values! {
         Output => "output",
         /// Of the prompt, those that came from a cache; counted as input too.
         Cached => "cached",
+    }
+}
+
+label_values! {
+    /// What became of the copy of a request.
+    ShadowOutcome {
+        /// A status below 400.
+        Ok => "ok",
+        /// 400 to 499.
+        ClientError => "client_error",
+        /// From 500, or no whole answer.
+        Error => "error",
+        /// Not copied: `max_in_flight` copies were on their way.
+        Full => "full",
+        /// Not copied: the body was not here whole, or too large.
+        Unfit => "unfit",
     }
 }
 

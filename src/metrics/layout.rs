@@ -4,8 +4,8 @@
 
 use super::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
 use super::labels::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, STATUS_COUNT, ShedReason, StreamOutcome, TokenKind, UpstreamOutcome,
-    status_values,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, STATUS_COUNT, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome,
+    TokenKind, UpstreamOutcome, status_values,
 };
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
@@ -142,6 +142,13 @@ pub(super) struct Offsets {
     admission_in_flight: usize,
     admission_waiting: usize,
     admission_wait: usize,
+    /// By model: its place among the arms of split models.
+    arms: Box<[Option<usize>]>,
+    split_requests: usize,
+    split_durations: usize,
+    /// By model: its place among those with a shadow.
+    shadows: Box<[Option<usize>]>,
+    shadow_requests: usize,
     upstream_requests: usize,
     upstream_retries: usize,
     endpoints_chosen: usize,
@@ -184,6 +191,7 @@ impl Layout {
         let to = words(&mut BreakerTo::ALL.iter().map(|one| one.as_str()));
         let fallback_reasons = words(&mut FallbackReason::ALL.iter().map(|one| one.as_str()));
         let hedge_results = words(&mut HedgeResult::ALL.iter().map(|one| one.as_str()));
+        let split = SplitNames::new(config);
         let mut offsets = Offsets {
             routes: config.routes.len(),
             models: config.models.len(),
@@ -204,6 +212,11 @@ impl Layout {
             admission_in_flight: section(Metric::AdmissionInFlight, &[upstreams], Shape::Number),
             admission_waiting: section(Metric::AdmissionWaiting, &[upstreams], Shape::Number),
             admission_wait: section(Metric::AdmissionWait, &[upstreams], Shape::Histogram(Scale::Time)),
+            arms: split.arm_places,
+            split_requests: section(Metric::SplitRequests, &[&split.arms, &split.outcomes], Shape::Number),
+            split_durations: section(Metric::SplitDuration, &[&split.arms], Shape::Histogram(Scale::Time)),
+            shadows: split.shadow_places,
+            shadow_requests: section(Metric::ShadowRequests, &[&split.shadows, &split.shadow_outcomes], Shape::Number),
             upstream_requests: section(Metric::UpstreamRequests, &[endpoints, outcomes], Shape::Number),
             upstream_retries: section(Metric::UpstreamRetries, &[upstreams], Shape::Number),
             endpoints_chosen: section(Metric::EndpointsChosen, &[upstreams, choices], Shape::Number),
@@ -286,6 +299,23 @@ impl Offsets {
 
     pub(super) fn admission_wait(&self, upstream: u32) -> Option<usize> {
         Some(self.admission_wait + below(upstream, self.endpoints.len())? * TIME_CELLS)
+    }
+
+    pub(super) fn split_request(&self, model: u32, outcome: SplitOutcome) -> Option<usize> {
+        Some(self.split_requests + self.arm(model)? * SplitOutcome::ALL.len() + outcome.index())
+    }
+
+    pub(super) fn split_duration(&self, model: u32) -> Option<usize> {
+        Some(self.split_durations + self.arm(model)? * TIME_CELLS)
+    }
+
+    pub(super) fn shadow_request(&self, model: u32, outcome: ShadowOutcome) -> Option<usize> {
+        let place = self.shadows.get(model as usize).copied().flatten()?;
+        Some(self.shadow_requests + place * ShadowOutcome::ALL.len() + outcome.index())
+    }
+
+    fn arm(&self, model: u32) -> Option<usize> {
+        self.arms.get(model as usize).copied().flatten()
     }
 
     pub(super) fn upstream_request(&self, upstream: u32, endpoint: u32, outcome: UpstreamOutcome) -> Option<usize> {
@@ -389,6 +419,40 @@ impl Names {
             outcomes: UpstreamOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
             choices: Why::ALL.iter().map(|why| vec![why.as_str().to_owned()]).collect(),
         }
+    }
+}
+
+/// The series of split and shadowed models; few or none.
+struct SplitNames {
+    arms: Vec<Values>,
+    arm_places: Box<[Option<usize>]>,
+    outcomes: Vec<Values>,
+    shadows: Vec<Values>,
+    shadow_places: Box<[Option<usize>]>,
+    shadow_outcomes: Vec<Values>,
+}
+
+impl SplitNames {
+    fn new(config: &Config) -> SplitNames {
+        let mut names = SplitNames {
+            arms: Vec::new(),
+            arm_places: vec![None; config.models.len()].into(),
+            outcomes: SplitOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+            shadows: Vec::new(),
+            shadow_places: vec![None; config.models.len()].into(),
+            shadow_outcomes: ShadowOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+        };
+        for (index, model) in config.models.iter().enumerate() {
+            if model.split.is_some() || model.arm_of.is_some() {
+                names.arm_places[index] = Some(names.arms.len());
+                names.arms.push(vec![model.name.clone(), config.upstream(model.upstream).name.clone()]);
+            }
+            if model.shadow.is_some() {
+                names.shadow_places[index] = Some(names.shadows.len());
+                names.shadows.push(vec![model.name.clone()]);
+            }
+        }
+        names
     }
 }
 

@@ -15,8 +15,9 @@ mod tally;
 mod tests;
 
 pub use labels::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShedReason, StreamOutcome, Target, TokenKind, UpstreamOutcome,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome, Target, TokenKind,
+    UpstreamOutcome,
 };
 pub use names::{Description, Kind, METRICS, Metric};
-pub use registry::{BreakerCounts, Breakers, CONTENT_TYPE, Registry, TooManySnapshots};
+pub use registry::{BreakerCounts, Breakers, CONTENT_TYPE, Registry, SplitCounts, TooManySnapshots};
 pub use shard::{RingStats, ShardMetrics};

@@ -71,6 +71,16 @@ metrics! {
         "Event streams that were passed on, by how they ended";
     StreamTokens Counter "headrace_stream_tokens_total" ["route", "model", "kind"]
         "Tokens of streams, where the server told their usage";
+    SplitRequests Counter "headrace_split_requests_total" ["model", "target", "outcome"]
+        "Requests for a model with several targets, by the target that served them";
+    SplitDuration Histogram "headrace_split_duration_seconds" ["model", "target"]
+        "Time to the answer's first byte for a model with several targets, by target";
+    SplitShare Gauge "headrace_split_share" ["model", "target"]
+        "The target's present share of the model's requests, in parts of 10000";
+    RolloutEvents Counter "headrace_rollout_events_total" ["model", "event"]
+        "What happened to a model's shares: steps, rollbacks, orders of a person";
+    ShadowRequests Counter "headrace_shadow_requests_total" ["model", "outcome"]
+        "Copies of a model's requests for its shadow, by what became of them";
 
     Batches Counter "headrace_batches_total" ["model", "operation", "reason"]
         "Batches sent, by why they left when they did";
@@ -150,6 +160,8 @@ metrics! {
         "Attempts to load a configuration after the first";
     ConfigLastReloadSuccessful Gauge "headrace_config_last_reload_successful" []
         "1 when the last attempt succeeded (or there was none), else 0";
+    UpgradesFailed Counter "headrace_upgrades_failed_total" []
+        "New processes that were to take over and did not serve; this one went on";
     ConfigSnapshots Gauge "headrace_config_snapshots" []
         "Snapshots of the configuration in use: the current one and those that begun exchanges still hold";
 }

@@ -6,12 +6,15 @@
 //!   reload:    snapshot 2 ...                         scrape = base + every snapshot not folded + core blocks
 //! ```
 
-use super::labels::BreakerTo;
+use std::collections::BTreeMap;
+
+use super::buckets::Scale;
+use super::labels::{BreakerTo, SplitOutcome};
 use super::layout::{CORE_CELLS, Layout, Offsets, Section, core_sections};
 use super::names::Metric;
 use super::shard::ShardMetrics;
 use super::tally::Tally;
-use crate::config::{Config, UpstreamId};
+use crate::config::{Config, ModelId, UpstreamId};
 use crate::mesh::{CounterBlock, Shared};
 use crate::sys::Instant;
 
@@ -38,6 +41,20 @@ pub struct Registry {
     last_reload_failed: bool,
     memory_resident: u64,
     memory_max: u64,
+    upgrades_failed: u64,
+    /// Of split models: shares now by model and target, events so far by model and event.
+    shares: BTreeMap<[String; 2], u64>,
+    events: BTreeMap<[String; 2], u64>,
+}
+
+/// What one target of a split model answered under the current snapshot.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SplitCounts {
+    pub ok: u64,
+    pub client_errors: u64,
+    pub errors: u64,
+    /// Times to the first byte, by bucket.
+    pub times: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -96,6 +113,9 @@ impl Registry {
             last_reload_failed: false,
             memory_resident: 0,
             memory_max: 0,
+            upgrades_failed: 0,
+            shares: BTreeMap::new(),
+            events: BTreeMap::new(),
         };
         let handles = registry.add_snapshot(config);
         (registry, handles)
@@ -127,6 +147,45 @@ impl Registry {
     /// What the next text says of the process's memory, in bytes.
     pub fn set_memory(&mut self, resident: u64, max: Option<u64>) {
         (self.memory_resident, self.memory_max) = (resident, max.unwrap_or(0));
+    }
+
+    /// Counts a new process that did not come to serve.
+    pub fn upgrade_failed(&mut self) {
+        self.upgrades_failed += 1;
+    }
+
+    /// What the target `arm` answered under the current snapshot, over all shards.
+    #[must_use]
+    pub fn split_counts(&self, arm: ModelId) -> SplitCounts {
+        let Some(current) = self.snapshots.last() else { return SplitCounts::default() };
+        let sum = |cell: usize| current.blocks.iter().map(|block| block.value(cell)).sum::<u64>();
+        let of = |outcome| current.offsets.split_request(arm.0, outcome).map_or(0, sum);
+        let buckets = Scale::Time.cells() - 1;
+        let times = current.offsets.split_duration(arm.0).map(|first| (first..first + buckets).map(sum).collect());
+        SplitCounts {
+            ok: of(SplitOutcome::Ok),
+            client_errors: of(SplitOutcome::ClientError),
+            errors: of(SplitOutcome::Error),
+            times: times.unwrap_or_default(),
+        }
+    }
+
+    /// The bucket of [`SplitCounts::times`] that holds `factor` times the bound of `bucket`.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds of up to 2^40 ns")]
+    pub fn times_bucket(bucket: usize, factor: f64) -> usize {
+        let bounds = Scale::Time.bounds();
+        bounds.get(bucket).map_or(bounds.len(), |bound| Scale::Time.bucket((*bound as f64 * factor) as u64))
+    }
+
+    /// The shares of all split models, by model and target, from now on.
+    pub fn set_shares(&mut self, shares: impl IntoIterator<Item = ([String; 2], u64)>) {
+        self.shares = shares.into_iter().collect();
+    }
+
+    /// Counts what happened to a model's shares.
+    pub fn rollout_event(&mut self, model: &str, event: &str) {
+        *self.events.entry([model.to_owned(), event.to_owned()]).or_default() += 1;
     }
 
     /// Upstreams (of the current snapshot) none of whose endpoints is thought healthy at `now`: not ready for them. An endpoint
@@ -226,6 +285,10 @@ impl Registry {
         tally.add(Metric::ConfigReloads, vec!["ok".to_owned()], [self.reloads_ok]);
         tally.add(Metric::ConfigReloads, vec!["failed".to_owned()], [self.reloads_failed]);
         tally.add(Metric::ConfigLastReloadSuccessful, Vec::new(), [u64::from(!self.last_reload_failed)]);
+        for (metric, series) in [(Metric::SplitShare, &self.shares), (Metric::RolloutEvents, &self.events)] {
+            series.iter().for_each(|(labels, value)| tally.add(metric, labels.to_vec(), [*value]));
+        }
+        tally.add(Metric::UpgradesFailed, Vec::new(), [self.upgrades_failed]);
         tally.add(Metric::ConfigSnapshots, Vec::new(), [self.snapshots.len() as u64]);
     }
 }

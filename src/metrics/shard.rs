@@ -3,7 +3,8 @@
 
 use super::buckets::Scale;
 use super::labels::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShedReason, StreamOutcome, Target, TokenKind, UpstreamOutcome, status_index,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome, Target, TokenKind,
+    UpstreamOutcome, status_index,
 };
 use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
 use super::names::Metric;
@@ -66,6 +67,14 @@ impl ShardMetrics {
         }
     }
 
+    /// A request for a split model was served by the target `arm`; its answer began after `nanos`.
+    pub fn split_request(&self, arm: ModelId, outcome: SplitOutcome, nanos: u64) {
+        self.count(self.offsets.split_request(arm.0, outcome), 1);
+        if let Some(cell) = self.offsets.split_duration(arm.0) {
+            observe(&self.labelled, cell, Scale::Time, nanos);
+        }
+    }
+
     /// Events of a stream came `nanos` after those before.
     pub fn stream_itl(&self, target: Target, nanos: u64) {
         if let Some(cell) = self.offsets.stream_itl(target) {
@@ -81,6 +90,11 @@ impl ShardMetrics {
     /// A stream's server told how many tokens it took.
     pub fn stream_tokens(&self, target: Target, kind: TokenKind, count: u64) {
         self.count(self.offsets.stream_tokens(target, kind), count);
+    }
+
+    /// What became of a copy.
+    pub fn shadow_request(&self, model: ModelId, outcome: ShadowOutcome) {
+        self.count(self.offsets.shadow_request(model.0, outcome), 1);
     }
 
     /// A batch of `items` left. Counts it by reason and observes its size.

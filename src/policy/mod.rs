@@ -2,7 +2,8 @@
 //! `path`), which endpoint (`balance`), what engines tell of their load (`engine`), whether an endpoint is usable (`health`, with a
 //! `breaker` each), whether a failed call may be tried again (`retry`), when a slow one is doubled (`hedge`), which shard serves a
 //! connection (`spread`), how many requests an upstream is given at a time (`limit`, `adaptive`) and who of those that wait is next
-//! (`queue`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
+//! (`queue`), which arm of a split model serves a request (`split`) and how far its canary may go (`rollout`, `sequential`). It opens no
+//! connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
 
 mod adaptive;
 mod balance;
@@ -14,7 +15,10 @@ mod limit;
 mod path;
 mod queue;
 mod retry;
+mod rollout;
 mod route;
+mod sequential;
+mod split;
 mod spread;
 
 #[cfg(test)]
@@ -30,5 +34,8 @@ pub use limit::{Limit, ShardClaim, next_shard};
 pub use path::{PathError, normal_form};
 pub use queue::{Claim, Class, Left, Place, Queue, Refusal, cost};
 pub use retry::{Attempt, Budget, Failure, Retry, backoff, decide, failure_of};
+pub use rollout::{ArmCounts, Cause, Event as RolloutEvent, LOOK_EVERY, Order, Rollout, Stage};
 pub use route::{Operation, Router};
+pub use sequential::{RateTest, Sample};
+pub use split::sticky_point;
 pub use spread::{ShardLoad, is_better_there};

@@ -28,7 +28,7 @@ impl Router {
     pub fn new(config: &Config) -> Router {
         let mut models = HashMap::with_hasher(foldhash::fast::FixedState::default());
         let mut any_model = None;
-        for (id, model) in (0..).map(ModelId).zip(&config.models) {
+        for (id, model) in (0..).map(ModelId).zip(config.written_models()) {
             if model.name == "*" {
                 any_model.get_or_insert(id);
             } else {

@@ -14,7 +14,9 @@ mod limit;
 mod path;
 mod queue;
 mod retry;
+mod rollout;
 mod route;
+mod split;
 mod spread;
 
 /// A configuration with the given models, no routes, and one upstream `gpu0` with a TCP and a Unix endpoint. For the tests of
@@ -43,12 +45,15 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
             half_close: false,
             idle_timeout: second,
             drain_timeout: second,
+            upgrade_timeout: second,
             max_held_bytes: 256 << 20,
             max_body_bytes: 32 << 20,
             memory_max: MemoryMax::None,
             receive_buffers: 1024,
             receive_buffer_bytes: 8192,
             inbox_slots: 4096,
+            state_dir: None,
+            watch_config: false,
             trust_forwarded: false,
             zone: None,
             debug_headers: false,
@@ -83,6 +88,9 @@ pub(crate) fn sample_config(models: &[&str]) -> Config {
                 resilience: crate::config::ModelResilience::default(),
                 timeouts: timeouts(),
                 stream_comments: None,
+                arm_of: None,
+                split: None,
+                shadow: None,
             })
             .collect(),
         routes: Vec::new(),

@@ -65,6 +65,8 @@ pub(crate) struct ListenerState {
     pub(crate) accepted: VecDeque<Fd>,
     pub(crate) error: Option<io::Error>,
     pub(crate) acceptor: Option<TaskId>,
+    /// Nothing more is accepted; what was is still given out.
+    pub(crate) stopped: bool,
     closing: bool,
 }
 
@@ -128,7 +130,15 @@ impl Sockets {
     }
 
     pub(crate) fn add_listener(&mut self, fd: Fd) -> usize {
-        self.listeners.insert(ListenerState { fd, accept: None, accepted: VecDeque::new(), error: None, acceptor: None, closing: false })
+        self.listeners.insert(ListenerState {
+            fd,
+            accept: None,
+            accepted: VecDeque::new(),
+            error: None,
+            acceptor: None,
+            stopped: false,
+            closing: false,
+        })
     }
 
     /// Whether every stream and every listener is closed.
@@ -151,7 +161,7 @@ impl Sockets {
 
     pub(crate) fn arm_accept(&mut self, driver: &mut dyn Driver, index: usize) {
         let listener = &mut self.listeners[index];
-        if listener.accept.is_none() && listener.accepted.len() < ACCEPTED_MAX / 2 && !listener.closing {
+        if listener.accept.is_none() && listener.accepted.len() < ACCEPTED_MAX / 2 && !listener.closing && !listener.stopped {
             listener.accept = Some(driver.submit(Op::Accept { listener: listener.fd }, Target::Accept(index).encode()));
         }
     }
@@ -329,6 +339,21 @@ impl Sockets {
             }
             self.streams.remove(index);
         }
+    }
+
+    /// Ends accepting. The last completions may still bring connections.
+    pub(crate) fn stop_listener(&mut self, driver: &mut dyn Driver, index: usize) {
+        let listener = &mut self.listeners[index];
+        listener.stopped = true;
+        if let Some(op) = listener.accept {
+            driver.cancel(op);
+        }
+    }
+
+    /// Whether it was stopped and everything it had accepted was given out.
+    pub(crate) fn is_exhausted(&self, index: usize) -> bool {
+        let listener = &self.listeners[index];
+        listener.stopped && listener.accept.is_none() && listener.accepted.is_empty()
     }
 
     pub(crate) fn close_listener(&mut self, driver: &mut dyn Driver, index: usize) {

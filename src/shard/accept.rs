@@ -11,12 +11,19 @@ use super::connection::{Open, serve};
 use super::{Message, Shard};
 use crate::mesh::ShardId;
 use crate::policy::{ShardLoad, is_better_there};
-use crate::runtime::{Detached, Listener, Socket};
+use crate::runtime::{Detached, Either, Listener, Socket, race};
 
-/// Accepts until the task is dropped, which a drain does.
+/// Accepts until the task is dropped, which a drain does, or until a successor accepts in our place.
 pub(super) async fn accept_all(shard: Rc<Shard>, listener: Listener) {
     loop {
-        match listener.accept().await {
+        let accepted = match race(listener.accept(), succeeded(&shard, &listener)).await {
+            Either::First(accepted) => accepted,
+            Either::Second(()) => {
+                listener.stop();
+                continue;
+            }
+        };
+        match accepted {
             Ok(socket) => {
                 if let Some(socket) = hand_over(&shard, socket) {
                     // After the accept, not before it: another listener may have taken the last place meanwhile.
@@ -24,10 +31,16 @@ pub(super) async fn accept_all(shard: Rc<Shard>, listener: Listener) {
                     Open::spawn(&shard, |open| serve(Rc::clone(&shard), socket, open));
                 }
             }
+            Err(_) if listener.is_stopped() => return shard.accepting.set(shard.accepting.get().saturating_sub(1)),
             // EMFILE and its like: those who have a connection go on; look again when some may have closed.
             Err(_) => shard.rt.sleep_until(shard.rt.now() + PAUSE_AFTER_ERROR).await,
         }
     }
+}
+
+/// Waits for the moment from which a successor accepts.
+async fn succeeded(shard: &Shard, listener: &Listener) {
+    poll_fn(|_| if shard.leaving.get() && !listener.is_stopped() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// Sends the connection to another shard if that one has less to do and a place left; gives it back when it stays here.

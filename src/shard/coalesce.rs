@@ -57,6 +57,7 @@ pub(super) async fn coalesce(
     shard.tickets.borrow_mut().resolve(ticket);
     snapshot.metrics.phase(Phase::Dispatch, nanos(shard.rt.now().since(began)));
     request.phase = Phase::Relay;
+    request.headed = shard.rt.now();
     match answer.outcome {
         Outcome::Failed(failure) => Err(Error::Batch(failure)),
         Outcome::Done { status, ref fields, ref body } => {

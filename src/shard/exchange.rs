@@ -15,7 +15,7 @@ use super::respond::{Framed, write_error};
 use super::route::{Plan, decode, route};
 use super::snapshot::Snapshot;
 use super::upgrade::upgrade;
-use super::{Shard, admit, answer};
+use super::{Shard, admit, answer, shadow, split};
 use crate::config::ModelId;
 use crate::http::{Method, Version};
 use crate::llm::Dialect;
@@ -61,6 +61,8 @@ pub(super) struct Request {
     /// For the metrics: where it is.
     pub(super) phase: Phase,
     pub(super) began: Instant,
+    /// When the answer's head was here; zero until then.
+    pub(super) headed: Instant,
 }
 
 /// How an answer went out.
@@ -92,6 +94,9 @@ pub(super) async fn exchange(shard: &Rc<Shard>, connection: &mut Connection) -> 
         after => after,
     };
     snapshot.metrics.request(request.target, status);
+    if snapshot.splits {
+        split::record(shard, &snapshot, &request, status);
+    }
     snapshot.metrics.phase(Phase::Exchange, nanos(shard.rt.now().since(request.began)));
     after
 }
@@ -131,6 +136,9 @@ async fn answered(
     request.phase = Phase::Decode;
     let plan = decode(shard, snapshot, connection, request, routed).await?;
     request.phase = Phase::Dispatch;
+    if !snapshot.shadows.is_empty() {
+        shadow::copy(shard, snapshot, request, &plan);
+    }
     let result = match plan {
         Plan::Own(own) => return answer::own(shard, connection, request, own).await,
         Plan::Forward(plan) => admitted(shard, snapshot, connection, request, plan).await,
@@ -198,6 +206,7 @@ impl Request {
             spare: None,
             phase: Phase::Read,
             began: shard.rt.now(),
+            headed: Instant::ZERO,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::forward::{ForwardPlan, admitted};
 use super::respond::push_request_id;
 use super::route::rendered;
 use super::snapshot::Snapshot;
+use super::split;
 use crate::batch::Failure;
 use crate::config::{Canned, Fallback, ModelId};
 use crate::http::{Framing, Method, Version, write_own_response};
@@ -62,6 +63,11 @@ impl Request {
         self.spare.as_ref().is_some_and(|spare| spare.taken < spare.chain.len())
     }
 
+    /// Whether something other than what was asked for serves it, or tried to.
+    pub(super) fn fell_back(&self) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.taken > 0)
+    }
+
     /// The name of the fallback that serves the request, for `x-headrace-fallback`.
     pub(super) fn served_by<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a str> {
         let spare = self.spare.as_ref()?;
@@ -87,8 +93,12 @@ pub(super) async fn go_on(
         let Some(reason) = reason_of(&error) else { return Err(error) };
         let Some(spare) = request.spare.as_mut().filter(|spare| spare.taken < spare.chain.len()) else { return Err(error) };
         snapshot.metrics.fallback(spare.asked, reason);
+        let is_first = spare.taken == 0;
         let link = spare.chain[spare.taken];
         spare.taken += 1;
+        if is_first {
+            split::record_failure(shard, snapshot, request);
+        }
         let result = match link {
             Fallback::Canned(id) => return canned(shard, connection, request, &snapshot.config.canned[id.0 as usize]).await,
             Fallback::Model(model) => {
@@ -118,7 +128,8 @@ pub(super) fn judge_merged(request: &Request, status: u16, body: &[Bytes]) -> Re
 }
 
 fn plan_for(shard: &Shard, snapshot: &Snapshot, connection: &Connection, request: &Request, model: ModelId) -> ForwardPlan {
-    let target = snapshot.config.model(model);
+    let kept = request.spare.as_ref().map(|spare| spare.head.as_slice()).unwrap_or_default();
+    let target = snapshot.config.model(split::arm(shard, snapshot, model, &connection.head, kept));
     let (head, body) = match &request.spare {
         Some(spare) => (spare.head.as_slice(), spare.body_for(&target.name)),
         None => (&[][..], Vec::new()),

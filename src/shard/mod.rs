@@ -23,7 +23,9 @@ mod relay;
 mod respond;
 mod retry;
 mod route;
+mod shadow;
 mod snapshot;
+mod split;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -74,6 +76,8 @@ pub enum Message {
     Reports(Shared<Reports>),
     /// Finish what is begun, begin nothing.
     Drain,
+    /// A successor accepts from now on: finish what is begun, and what is asked on connections that are open.
+    Leave,
 }
 
 /// One round of scrapes: what each endpoint that answered has to do.
@@ -110,7 +114,11 @@ pub struct Shard {
     /// Tasks that wait for room to accept.
     acceptors: RefCell<Vec<TaskId>>,
     listeners: RefCell<Vec<TaskId>>,
+    /// Of those, how many have not come to their end.
+    accepting: Cell<usize>,
     draining: Cell<bool>,
+    /// While draining: connections that are open may ask once more.
+    leaving: Cell<bool>,
     /// Bytes of request bodies that are held now, over all exchanges.
     held_bytes: Rc<Cell<u64>>,
     next_request: Cell<u64>,
@@ -167,7 +175,9 @@ impl Shard {
             connections: RefCell::default(),
             acceptors: RefCell::default(),
             listeners: RefCell::default(),
+            accepting: Cell::new(listeners.len()),
             draining: Cell::new(false),
+            leaving: Cell::new(false),
             held_bytes: Rc::default(),
             next_request: Cell::new(seed.seed),
         });
@@ -199,6 +209,7 @@ impl Shard {
             && self.home.borrow().jobs() == 0
             && self.calls.borrow().is_empty()
             && self.outbox.borrow().is_empty()
+            && !(self.leaving.get() && self.accepting.get() > 0)
     }
 
     fn snapshot(&self) -> Rc<Snapshot> {

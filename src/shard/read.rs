@@ -62,7 +62,7 @@ fn deadline(shard: &Shard, connection: &Connection, began: Option<Instant>) -> I
 async fn receive(shard: &Shard, connection: &Connection) -> Option<io::Result<Option<Lease>>> {
     poll_fn(|_| match connection.socket.poll_recv() {
         Poll::Ready(received) => Poll::Ready(Some(received)),
-        Poll::Pending if shard.draining.get() && connection.input.is_empty() => Poll::Ready(None),
+        Poll::Pending if shard.draining.get() && !shard.leaving.get() && connection.input.is_empty() => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await

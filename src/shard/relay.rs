@@ -108,6 +108,7 @@ pub(super) async fn relay(
 ) -> Result<Answered, Error> {
     request.phase = Phase::Relay;
     let began = shard.rt.now();
+    request.headed = began;
     let status = channel.incoming.head.status;
     let (endpoint, upstream) = (call.endpoint, call.upstream());
     let passed = match channel.incoming.opening.take() {

@@ -12,6 +12,7 @@ use super::exchange::Request;
 use super::fallback::Spare;
 use super::forward::{ForwardBody, ForwardPlan, Rendered};
 use super::snapshot::Snapshot;
+use super::split;
 use super::upgrade::{UpgradePlan, allowed, push_upgrade};
 use super::wish::{self, Steered, add_body, wants_body, wish_of_head};
 use crate::config::{BatchingMode, ModelId, RouteId, UpstreamId, defaults};
@@ -134,6 +135,7 @@ async fn model_call(
     if let Some(only) = snapshot.only_model
         && (encoded || !(may_coalesce(snapshot, only, operation) || steers_by_body(snapshot, only, operation)))
     {
+        let only = split::arm(shard, snapshot, only, &connection.head, connection.input.bytes());
         request.target = Target::Model(only);
         request.repeatable = repeatable(snapshot, only, operation);
         let upstream = snapshot.config.model(only).upstream;
@@ -158,6 +160,7 @@ async fn model_call(
     let named = named.ok_or(Error::ModelMissing)?;
     let name = named.decode(&body);
     let model = snapshot.router.resolve_model(name.as_bytes()).ok_or(Error::ModelUnknown)?;
+    let model = split::arm(shard, snapshot, model, &connection.head, &held.bytes);
     request.target = Target::Model(model);
     request.repeatable = repeatable(snapshot, model, operation);
     request.hedged = (request.repeatable && !streams && snapshot.config.model(model).resilience.hedge.is_some()).then_some(model);
@@ -293,7 +296,7 @@ pub(super) fn rendered(
 
 /// `GET /v1/models`: what the configuration takes by name. `*` is no name a client could ask for.
 fn models(snapshot: &Snapshot) -> Vec<u8> {
-    let entries = snapshot.config.models.iter().filter(|model| model.name != "*");
+    let entries = snapshot.config.written_models().filter(|model| model.name != "*");
     let data: Vec<serde_json::Value> =
         entries.map(|model| serde_json::json!({"id": model.name, "object": "model", "created": 0, "owned_by": "headrace"})).collect();
     serde_json::json!({"object": "list", "data": data}).to_string().into_bytes()

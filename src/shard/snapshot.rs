@@ -1,12 +1,12 @@
 //! One configuration as a shard sees it: the shared, immutable part, and beside it what this shard keeps for it (pools, health,
 //! counters). Replaced whole; an exchange keeps the one it began with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::batch::LaneRules;
 use crate::config::{BatchingMode, Config, ModelId, Timeouts, UpstreamId};
-use crate::mesh::{ShardId, Shared, Shares};
+use crate::mesh::{Dials, ShardId, Shared, Shares};
 use crate::metrics::{ShardMetrics, Target};
 use crate::policy::{Hedger, Router};
 
@@ -27,6 +27,8 @@ pub struct ShardSnapshot {
     pub shares: Shares,
     /// This shard's counters for it.
     pub metrics: ShardMetrics,
+    /// By model: the present shares of the arms of split ones. Control turns them.
+    pub dials: Dials,
 }
 
 /// The configuration in use by a shard.
@@ -45,21 +47,32 @@ pub(super) struct Snapshot {
     pub(super) only_model: Option<ModelId>,
     /// Some model's requests are merged: only then must a body be cut into items.
     pub(super) coalesces: bool,
+    /// Some model has several targets; the shares are in `dials`.
+    pub(super) splits: bool,
+    pub(super) dials: Dials,
+    /// By model: copies on their way to its shadow. Empty when no model has one.
+    pub(super) shadows: Box<[Cell<u32>]>,
 }
 
 impl Snapshot {
     pub(super) fn new(made: ShardSnapshot, shard: ShardId) -> Snapshot {
-        let ShardSnapshot { generation, config, router, shares, metrics } = made;
+        let ShardSnapshot { generation, config, router, shares, metrics, dials } = made;
         let gates = admit::gates(&config, &shares, shard);
         let upstreams = config.upstreams.iter().map(|one| Upstream::new(one, config.server.zone.as_deref())).collect();
         let only_model = match config.models.as_slice() {
-            // A fallback needs the body, to send it again under another name; so does a hedge, to see whether it asks for a stream.
-            [only] if only.name == "*" && only.resilience.fallback.is_empty() && only.resilience.hedge.is_none() => Some(ModelId(0)),
+            // Behind the first stand only its arms. A fallback needs the body, to send it again under another name; so does a hedge, to
+            // see whether it asks for a stream.
+            [only, arms @ ..] if only.name == "*" && arms.iter().all(|arm| arm.arm_of.is_some()) => {
+                (only.resilience.fallback.is_empty() && only.resilience.hedge.is_none()).then_some(ModelId(0))
+            }
             _ => None,
         };
+        let splits = config.models.iter().any(|model| model.split.is_some());
+        let shadowed = config.models.iter().any(|model| model.shadow.is_some());
+        let shadows = if shadowed { vec![Cell::new(0); config.models.len()].into() } else { Box::default() };
         let coalesces = config.models.iter().any(|model| model.batching.mode != BatchingMode::Off);
         let hedgers = config.models.iter().map(|model| RefCell::new(model.resilience.hedge.map(Hedger::new))).collect();
-        Snapshot { generation, config, router, metrics, upstreams, gates, hedgers, only_model, coalesces }
+        Snapshot { generation, config, router, metrics, upstreams, gates, hedgers, only_model, coalesces, splits, dials, shadows }
     }
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {

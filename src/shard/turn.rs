@@ -62,6 +62,7 @@ impl Shard {
                 Some(Message::Probed(probed)) => self.take_probed(&probed),
                 Some(Message::Reports(reports)) => self.take_reports(&reports),
                 Some(Message::Drain) => self.drain(),
+                Some(Message::Leave) => self.leave(),
                 None => return,
             }
         }
@@ -80,7 +81,8 @@ impl Shard {
                 | Message::Snapshot(_)
                 | Message::Probed(_)
                 | Message::Reports(_)
-                | Message::Drain => {}
+                | Message::Drain
+                | Message::Leave => {}
             }
         }
         let mut outbox = self.outbox.borrow_mut();
@@ -149,9 +151,20 @@ impl Shard {
         former.iter().find(|former| former.snapshot.generation == generation).map(|former| Rc::clone(&former.snapshot))
     }
 
+    /// Stops accepting without losing whom the kernel has accepted for us. Each connection closes after its next answer, which says so:
+    /// one that is closed while its client writes would fail a request. Those that stay quiet end by `idle_timeout`.
+    fn leave(&self) {
+        self.draining.set(true);
+        self.leaving.set(true);
+        for task in self.listeners.borrow().iter() {
+            self.rt.wake(*task);
+        }
+    }
+
     /// Stops accepting; idle connections close, the others after their answer.
     fn drain(&self) {
         self.draining.set(true);
+        self.leaving.set(false);
         for task in self.listeners.borrow_mut().drain(..) {
             self.rt.abort(task);
         }

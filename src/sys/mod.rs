@@ -9,6 +9,7 @@ mod eventfd;
 mod fd;
 mod flag;
 mod heap;
+pub mod inherit;
 mod instant;
 pub mod net;
 mod op;

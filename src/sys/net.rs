@@ -150,6 +150,23 @@ pub fn local_addr(fd: Fd) -> Option<SocketAddr> {
     SockRef::from(&fd.borrow()).local_addr().ok()?.as_socket()
 }
 
+/// The address a socket that somebody else made is bound to, when it listens for connections.
+#[must_use]
+pub fn listens_at(socket: &OwnedFd) -> Option<Address> {
+    let socket = SockRef::from(socket);
+    if !socket.is_listener().ok()? || socket.r#type().ok()? != Type::STREAM {
+        return None;
+    }
+    let addr = socket.local_addr().ok()?;
+    addr.as_socket().map(Address::Tcp).or_else(|| addr.as_pathname().map(|path| Address::Unix(path.to_owned())))
+}
+
+/// Whether others may bind the same port beside this socket (`SO_REUSEPORT`).
+#[must_use]
+pub fn shares_port(socket: &OwnedFd) -> bool {
+    SockRef::from(socket).reuse_port().unwrap_or(false)
+}
+
 /// Tells the peer that nothing more will be sent. A connection that is gone already needs no telling.
 pub fn shutdown_write(fd: Fd) {
     let _ = SockRef::from(&fd.borrow()).shutdown(Shutdown::Write);

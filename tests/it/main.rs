@@ -34,8 +34,11 @@ mod hostile;
 mod leave;
 mod read;
 mod reload;
+mod rollback;
+mod rollout;
 mod routing;
 mod signals;
+mod upgrade;
 
 /// The strict reader of the metrics' own tests.
 #[path = "../../src/metrics/tests/checker.rs"]

@@ -1,7 +1,7 @@
 //! The program itself in a process of its own, for what a process has: memory, signals, an exit code.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use headrace::config::Io;
@@ -39,6 +39,8 @@ impl Program {
         let child = Command::new(env!("CARGO_BIN_EXE_headrace"))
             .args(["serve", "--shards", &shards.to_string(), "--io", driver, "--config"])
             .arg(&file)
+            .arg("--pid-file")
+            .arg(pid_file(&file))
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stderr(log)
@@ -62,8 +64,25 @@ impl Program {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The process that serves now: after an upgrade it is not the one that was started.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(std::fs::read_to_string(pid_file(&self.file)).ok()?.trim().parse().ok()?)
+    }
+
+    /// Asks the process that serves to hand over to a new one, waits until that serves, and returns the old one.
+    pub(crate) fn upgrade(&self) -> Pid {
+        let mut old = None;
+        eventually("it has written its id", || {
+            old = self.pid();
+            old.is_some()
+        });
+        let old = old.unwrap();
+        kill_process(old, Signal::USR2).unwrap();
+        eventually("the new process serves", || self.pid().is_some_and(|pid| pid != old));
+        old
     }
 
     /// Waits for its end.
@@ -91,11 +110,26 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // A successor of this child, if there is one.
+        if let Some(pid) = self.pid().filter(|pid| *pid != Pid::from_child(&self.child) && is_alive(*pid)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = std::fs::remove_file(pid_file(&self.file));
         // Only this child, and only while it has not been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.file);
     }
+}
+
+fn pid_file(file: &Path) -> PathBuf {
+    file.with_extension("pid")
+}
+
+/// Whether the process is there and has not ended; one that nobody has waited for yet has.
+pub(crate) fn is_alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn free_port() -> SocketAddr {

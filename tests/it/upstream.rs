@@ -94,6 +94,11 @@ impl Upstream {
         self.shared.seen.lock().unwrap().len()
     }
 
+    /// Every request so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
     /// Connections there have been.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.lock().unwrap().len()

@@ -4,7 +4,7 @@
 
 use crate::rng::Rng;
 use headrace::config::check;
-use headrace::mesh::{Bell, Mesh, Ring, Shared, Shares};
+use headrace::mesh::{Bell, Dials, Mesh, Ring, Shared, Shares};
 use headrace::metrics::Registry;
 use headrace::mock::{Mock, MockConfig, MockStats, Prefill};
 use headrace::policy::Router;
@@ -109,7 +109,14 @@ fn gateway(simulation: &mut Simulation, steering: &str, seed: u64) -> Vec<Rc<Sha
     let (router, config) = (Shared::new(Router::new(&config)), Shared::new(config));
     let parts = runtimes.into_iter().zip(ports).zip(metrics).zip(1..);
     let shards = parts.map(|((((id, rt, _), port), metrics), number)| {
-        let snapshot = ShardSnapshot { generation: 1, config: config.clone(), router: router.clone(), shares: Shares::default(), metrics };
+        let snapshot = ShardSnapshot {
+            generation: 1,
+            config: config.clone(),
+            router: router.clone(),
+            shares: Shares::default(),
+            metrics,
+            dials: Dials::default(),
+        };
         let listener = rt.listen(&tcp(GATEWAY), 1024).unwrap();
         let shard = Shard::new(ShardSeed { port, snapshot, lane_seed: seed, seed: seed << 2 | number }, rt, vec![listener]);
         let own = Rc::clone(&shard);

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use super::{Url, ask};
+use super::{Method, Url, ask};
 
 #[test]
 fn addresses() {
@@ -35,10 +35,10 @@ fn answers() {
             client.write_all(answer.as_bytes()).unwrap();
         }
     });
-    assert_eq!(ask(&url), Ok((200, "ready\n".to_owned())));
-    assert_eq!(ask(&url), Ok((503, "draining\n".to_owned())));
-    assert!(ask(&url).is_err(), "another protocol");
-    assert!(ask(&url).is_err(), "closed without an answer");
+    assert_eq!(ask(&url, Method::Get), Ok((200, "ready\n".to_owned())));
+    assert_eq!(ask(&url, Method::Get), Ok((503, "draining\n".to_owned())));
+    assert!(ask(&url, Method::Get).is_err(), "another protocol");
+    assert!(ask(&url, Method::Get).is_err(), "closed without an answer");
     server.join().unwrap();
-    assert!(ask(&url).is_err(), "nobody listens");
+    assert!(ask(&url, Method::Get).is_err(), "nobody listens");
 }

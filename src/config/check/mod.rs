@@ -5,6 +5,7 @@ mod address;
 mod admission;
 mod models;
 mod resilience;
+mod rollout;
 mod server;
 mod steering;
 mod streams;
@@ -89,6 +90,8 @@ impl Checker {
         let admission = self.admission(raw.admission.as_ref());
         let routes = self.routes(raw.routes.as_deref().unwrap_or_default(), &upstreams);
         let canned = self.fallbacks(raw.canned.as_deref().unwrap_or_default(), raw.models.as_deref().unwrap_or_default(), &mut models);
+        // After all that is written on a model: its arms are copies of it.
+        self.splits(raw.models.as_deref().unwrap_or_default(), &upstreams, &mut models);
         let written = raw.models.as_ref().is_some_and(|list| !list.is_empty()) || raw.routes.as_ref().is_some_and(|list| !list.is_empty());
         if !written && !self.cut.has(self.root_start, "models") && !self.cut.has(self.root_start, "routes") {
             let help = "add an upstream and a model that uses it:\n[[upstreams]]\nname = \"gpu0\"\nendpoints = [\"http://127.0.0.1:8000\"]\n\n[[models]]\nname = \"*\"\nupstream = \"gpu0\"";

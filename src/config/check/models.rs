@@ -37,8 +37,8 @@ impl Checker {
             }
             self.unique(seen, name, "the model", "remove one of them; several servers for a model are endpoints of one upstream");
         }
-        let reference = self.required(raw.upstream.as_ref(), place, "models.upstream", "upstream = \"...\", the name of an upstream");
-        let upstream = self.upstream_id(reference, upstreams, "models.upstream");
+        // Without it there are targets, or `splits` says that it is missing.
+        let upstream = self.upstream_id(raw.upstream.as_ref(), upstreams, "models.upstream");
         let timeouts = self.timeouts(raw.timeouts.as_ref(), upstream_timeouts(upstreams, upstream), &MODEL_KEYS);
         Model {
             name: name.map(|name| name.value.clone()).unwrap_or_default(),
@@ -47,6 +47,9 @@ impl Checker {
             timeouts,
             stream_comments: self.stream_comments(raw.stream_comments.as_ref()),
             resilience: self.model_resilience(raw),
+            arm_of: None,
+            split: None,
+            shadow: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::raw::{At, Auto, RawAdmin, RawServer, RawShards};
@@ -43,6 +44,12 @@ impl Checker {
                 Duration::ZERO..=TIMEOUT_MAX,
                 "server.drain_timeout",
             ),
+            upgrade_timeout: self.duration(
+                raw.upgrade_timeout.as_ref(),
+                defaults::UPGRADE_TIMEOUT,
+                Duration::ZERO..=TIMEOUT_MAX,
+                "server.upgrade_timeout",
+            ),
             max_body_bytes: self.size(raw.max_body.as_ref(), defaults::MAX_BODY_BYTES, 1..=limits::HELD_BYTES_MAX, "server.max_body"),
             max_held_bytes: self.size(raw.max_held.as_ref(), defaults::MAX_HELD_BYTES, 1..=limits::SHARD_HELD_BYTES_MAX, "server.max_held"),
             memory_max: self.memory_max(raw.memory_max.as_ref()),
@@ -60,12 +67,24 @@ impl Checker {
                 limits::INBOX_SLOTS_MIN..=limits::INBOX_SLOTS_MAX,
                 "server.inbox_slots",
             ),
+            state_dir: self.state_dir(raw.state_dir.as_ref()),
+            watch_config: raw.watch_config.as_ref().is_some_and(|found| found.value),
             trust_forwarded: raw.trust_forwarded.as_ref().map_or(defaults::TRUST_FORWARDED, |found| found.value),
             zone: self.zone(raw.zone.as_ref(), "server.zone"),
             debug_headers: raw.debug_headers.as_ref().map_or(defaults::DEBUG_HEADERS, |found| found.value),
         };
         self.bodies_fit(raw, &server);
         server
+    }
+
+    fn state_dir(&mut self, raw: Option<&At<String>>) -> Option<PathBuf> {
+        let At { value, place } = raw?;
+        if value.starts_with('/') {
+            return Some(PathBuf::from(value));
+        }
+        let help = "write a path from the root, like \"/var/lib/headrace\": where a process was started says little";
+        self.mistakes.add(place, format!("`server.state_dir` cannot be {value:?}"), "not from the root", help);
+        None
     }
 
     /// A body that may be held must fit into what a shard may hold.

@@ -30,6 +30,10 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("models.hedge", "/properties/models/items/properties/hedge", "models.hedge"),
     ("[[canned]]", "/properties/canned/items", "canned"),
     ("models.timeouts", "/properties/models/items/properties/timeouts", "models.timeouts"),
+    ("models.targets", "/properties/models/items/properties/targets/items", "models.targets"),
+    ("models.sticky", "/properties/models/items/properties/sticky", "models.sticky"),
+    ("models.shadow", "/properties/models/items/properties/shadow", "models.shadow"),
+    ("models.rollout", "/properties/models/items/properties/rollout", "models.rollout"),
     ("[[routes]]", "/properties/routes/items", "routes"),
     ("routes.timeouts", "/properties/routes/items/properties/timeouts", "routes.timeouts"),
 ];
@@ -70,6 +74,26 @@ fn the_examples_of_the_guides_are_right() {
         }
     }
     assert!(count >= 5, "only {count} examples are left");
+}
+
+/// So are those of every other guide, where they show an upstream.
+#[test]
+fn the_examples_of_all_guides_are_right() {
+    let mut found = 0;
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "md") {
+            continue;
+        }
+        let text = read(&path);
+        let blocks = text.split("```toml\n").skip(1).filter_map(|part| part.split("```").next());
+        for example in blocks.filter(|block| block.contains("[[upstreams]]")) {
+            found += 1;
+            let checked = check(&path.display().to_string(), example);
+            assert!(checked.is_ok(), "{}", checked.unwrap_err());
+        }
+    }
+    assert!(found >= 7, "only {found} examples are left");
 }
 
 fn count_tables(schema: &Value, tables: &mut usize) {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::super::admin::silent_shards;
 use super::super::crew::pinning;
 use super::super::error::{ReloadError, StartError};
+use super::super::notify::Notify;
 use super::super::plane::{Current, Plane, ShardLine};
 use super::super::reload::needs_restart;
 use super::super::resolve::resolve_with;
+use super::super::rollouts::Rollouts;
 use super::super::thread::{Beat, guarded};
 use super::{checked, config, text};
 use crate::config::{Config, EndpointAddr, Io, Shards};
-use crate::mesh::{Inbox, Pressure, Shared, Shares};
+use crate::mesh::{Dials, Inbox, Pressure, Shared, Shares};
 use crate::metrics::Registry;
 use crate::runtime::RealClock;
 
@@ -116,6 +118,7 @@ fn a_shard_that_does_not_turn_is_found() {
     let (registry, _metrics) = Registry::new(&config, 2);
     let beats = [Arc::new(Beat::new().unwrap()), Arc::new(Beat::new().unwrap())];
     let line = |beat: &Arc<Beat>| ShardLine { sender: Inbox::new(2, Box::new(beat.bell())).1, beat: Arc::clone(beat) };
+    let (rollouts, dials) = (Rollouts::default(), Dials::default());
     let current = Current {
         config: Shared::new(config),
         generation: 1,
@@ -123,8 +126,10 @@ fn a_shard_that_does_not_turn_is_found() {
         shares: Shares::default(),
         pressure: Pressure::default(),
         memory_ceiling: None,
+        rollouts,
+        dials,
     };
-    let plane = Plane::new(RealClock::start(), beats.iter().map(line).collect(), None, current);
+    let plane = Plane::new(RealClock::start(), beats.iter().map(line).collect(), None, current, Notify::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert_eq!(runtime.block_on(silent_shards(&plane, 2)), [0, 1], "nobody turns");
     guarded(1, &beats[1], || Ok(()), |_, _| {});

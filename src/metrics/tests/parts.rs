@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use crate::metrics::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
 use crate::metrics::labels::{STATUS_COUNT, status_index, status_values};
 use crate::metrics::layout::{SHARD_NUMBERS, shard_number};
-use crate::metrics::{BatchReason, Kind, METRICS, Metric, Phase, ShedReason, StreamOutcome, TokenKind, UpstreamOutcome};
+use crate::metrics::{
+    BatchReason, Kind, METRICS, Metric, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome, TokenKind, UpstreamOutcome,
+};
 
 #[test]
 fn the_bounds_are_log_linear() {
@@ -102,7 +104,12 @@ fn the_page_lists_the_table() {
     }
     let values = Phase::ALL.iter().map(|v| v.as_str()).chain(BatchReason::ALL.iter().map(|v| v.as_str()));
     let values = values.chain(StreamOutcome::ALL.iter().map(|v| v.as_str())).chain(TokenKind::ALL.iter().map(|v| v.as_str()));
-    for value in values.chain(UpstreamOutcome::ALL.iter().map(|v| v.as_str())).chain(ShedReason::ALL.iter().map(|v| v.as_str())) {
+    for value in values
+        .chain(UpstreamOutcome::ALL.iter().map(|v| v.as_str()))
+        .chain(ShedReason::ALL.iter().map(|v| v.as_str()))
+        .chain(ShadowOutcome::ALL.iter().map(|v| v.as_str()))
+        .chain(SplitOutcome::ALL.iter().map(|v| v.as_str()))
+    {
         assert!(page.contains(&format!("`{value}`")), "docs/metrics.md lacks the label value {value}");
     }
 }

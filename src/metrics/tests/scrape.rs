@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::checker::{Samples, check};
-use crate::config::{Config, ModelId, RouteId, UpstreamId};
+use crate::config::{Arm, Config, ModelId, RouteId, Shadow, Split, UpstreamId};
 use crate::mesh::ShardId;
 use crate::metrics::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Metric, Phase, Registry, RingStats, ShardMetrics, ShedReason, StreamOutcome,
-    Target, TokenKind, TooManySnapshots, UpstreamOutcome,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, Metric, Phase, Registry, RingStats, ShadowOutcome, ShardMetrics, ShedReason,
+    SplitOutcome, StreamOutcome, Target, TokenKind, TooManySnapshots, UpstreamOutcome,
 };
 use crate::policy::tests::{route, sample_config};
 use crate::policy::{Operation, Why};
@@ -73,13 +73,28 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.retry_refused(UpstreamId(0));
     metrics.fallback(ModelId(0), FallbackReason::Timeout);
     metrics.hedge(ModelId(0), HedgeResult::Won);
+    metrics.split_request(ModelId(0), SplitOutcome::Error, 3_000_000);
+    metrics.shadow_request(ModelId(0), ShadowOutcome::Full);
+}
+
+/// `bge` with one target and a shadow.
+fn split_config() -> Config {
+    let mut config = config(&["bge"]);
+    let arm = Arm { model: ModelId(0), upstream: UpstreamId(0), share: 10_000 };
+    config.models[0].split = Some(Box::new(Split { arms: vec![arm], sticky: None, rollout: None }));
+    config.models[0].shadow = Some(Shadow { upstream: UpstreamId(0), percent: 1, max_in_flight: 1 });
+    config
 }
 
 #[test]
 fn every_method_counts_where_it_says() {
-    let (mut registry, shards) = Registry::new(&config(&["bge"]), 2);
+    let (mut registry, shards) = Registry::new(&split_config(), 2);
     count_everything(&shards[0]);
     registry.set_memory(5000, Some(7000));
+    registry.set_shares([(["bge".to_owned(), "gpu0".to_owned()], 2500)]);
+    registry.rollout_event("bge", "step");
+    let counts = registry.split_counts(ModelId(0));
+    assert_eq!((counts.ok, counts.client_errors, counts.errors, counts.times.iter().sum::<u64>()), (0, 0, 1, 1));
     let samples = scrape(&mut registry);
     let table = [
         ("headrace_requests_total", "route=,model=bge,status=200", 1.0),
@@ -134,9 +149,15 @@ fn every_method_counts_where_it_says() {
         ("headrace_endpoint_unhealthy", "upstream=gpu0,endpoint=10.0.0.1:8000", 0.0),
         ("headrace_memory_resident_bytes", "", 5000.0),
         ("headrace_memory_max_bytes", "", 7000.0),
+        ("headrace_split_requests_total", "model=bge,target=gpu0,outcome=error", 1.0),
+        ("headrace_split_duration_seconds_sum", "model=bge,target=gpu0", 0.003),
+        ("headrace_split_share", "model=bge,target=gpu0", 2500.0),
+        ("headrace_rollout_events_total", "model=bge,event=step", 1.0),
+        ("headrace_shadow_requests_total", "model=bge,outcome=full", 1.0),
         ("headrace_build_info", concat!("version=", env!("CARGO_PKG_VERSION")), 1.0),
         ("headrace_config_reloads_total", "result=ok", 0.0),
         ("headrace_config_last_reload_successful", "", 1.0),
+        ("headrace_upgrades_failed_total", "", 0.0),
         ("headrace_config_snapshots", "", 1.0),
     ];
     for (name, labels, wanted) in table {

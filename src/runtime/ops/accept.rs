@@ -53,11 +53,27 @@ impl Listener {
             if let Some(error) = listener.error.take() {
                 return Poll::Ready(Err(error));
             }
+            if sockets.is_exhausted(self.index) {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            }
+            let listener = &mut sockets.listeners[self.index];
             listener.acceptor = inner.tasks.current();
             sockets.arm_accept(&mut **inner.driver.borrow_mut(), self.index);
             Poll::Pending
         })
         .await
+    }
+
+    /// Accepts nothing more: who comes from now on waits in the kernel's queue, for whoever else has this socket open.
+    /// [`Listener::accept`] still gives out what was accepted before, and fails then.
+    pub fn stop(&self) {
+        let mut driver = self.rt.0.driver.borrow_mut();
+        self.rt.0.sockets.borrow_mut().stop_listener(&mut **driver, self.index);
+    }
+
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.rt.0.sockets.borrow().listeners[self.index].stopped
     }
 
     /// Where it listens (with the port the kernel chose for port 0); `None` on Unix sockets.

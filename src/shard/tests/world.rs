@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Config, check};
-use crate::mesh::{Bell, FlagBell, Mesh, Port, Shared, Shares};
+use crate::mesh::{Bell, Dials, FlagBell, Mesh, Port, Shared, Shares};
 use crate::metrics::Registry;
 use crate::policy::Router;
 use crate::runtime::driver::sim::{Faults, SimKernel};
@@ -177,7 +177,8 @@ fn seed(config: Config, neighbours: u32) -> (Registry, ShardSeed, Vec<Port<Messa
     let router = Shared::new(Router::new(&config));
     let limited = config.upstreams.iter().map(|upstream| upstream.concurrency.is_some().then_some(upstream.name.as_str()));
     let shares = Shares::new(1 + neighbours, limited, &Shares::default());
-    let snapshot = ShardSnapshot { generation: 0, router, shares, config: Shared::new(config), metrics: metrics.remove(0) };
+    let dials = Dials::new(config.shares());
+    let snapshot = ShardSnapshot { generation: 0, router, shares, config: Shared::new(config), metrics: metrics.remove(0), dials };
     (registry, ShardSeed { port: ports.remove(0), snapshot, lane_seed: 7, seed: 11 }, ports)
 }
 

@@ -8,7 +8,7 @@ use super::samples::Samples;
 use super::weather::{ENDPOINTS, GATEWAY, Weather};
 use super::{clients, upstream};
 use headrace::config::Config;
-use headrace::mesh::{Bell, Mesh, Ring, Sender, Shared, Shares};
+use headrace::mesh::{Bell, Dials, Mesh, Ring, Sender, Shared, Shares};
 use headrace::metrics::{Registry, ShardMetrics};
 use headrace::policy::Router;
 use headrace::runtime::Rt;
@@ -272,8 +272,14 @@ fn gateway(
 
 fn snapshots(generation: u32, config: &Config, metrics: Vec<ShardMetrics>) -> Vec<ShardSnapshot> {
     let (router, config) = (Shared::new(Router::new(config)), Shared::new(config.clone()));
-    let snapshot =
-        |metrics| ShardSnapshot { generation, config: config.clone(), router: router.clone(), shares: Shares::default(), metrics };
+    let snapshot = |metrics| ShardSnapshot {
+        generation,
+        config: config.clone(),
+        router: router.clone(),
+        shares: Shares::default(),
+        metrics,
+        dials: Dials::default(),
+    };
     metrics.into_iter().map(snapshot).collect()
 }
 
