@@ -14,7 +14,7 @@ pub(crate) const FAULT: Fault = Fault {
     name: "client-stops",
     what: "clients that never read an 8 MiB answer, reset in its middle, half-close behind their request, send byte by byte, \
            trickle a model call's body, or stop sending in the head or the body",
-    promise: "who does not read is cut after `body_timeout` and its upstream call with it; who sends slowly within the times is answered, \
+    promise: "who does not read is cut after `write_timeout` and its upstream call with it; who sends slowly within the times is answered, \
               who trickles or stops gets 408; a half-closed client is answered or closed, never half answered",
     both: true,
     stage: None,

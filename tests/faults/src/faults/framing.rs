@@ -34,7 +34,8 @@ fn run(stage: &Stage) -> Result<String, Stop> {
         (Way::Route, "POST", odd(Odd::LengthAndCoding), Right::failed(&["length_and_coding"])),
         (Way::Embed, "POST", odd(Odd::LengthAndCoding), Right::failed(&["upstream_broken"])),
         (Way::Route, "POST", Script { odd: Odd::BadChunk, ..Script::shaped(Shape::Chunked) }, Right::CUT),
-        (Way::Chat, "POST", Script { odd: Odd::BadChunk, ..Script::shaped(Shape::Events) }, Right::CUT),
+        // Before the first event nothing was promised yet, behind it the stream is cut.
+        (Way::Chat, "POST", Script { odd: Odd::BadChunk, ..Script::shaped(Shape::Events) }, Right::failed(&["chunk_size"]).or_cut()),
         (Way::Embed, "POST", Script { odd: Odd::BadChunk, ..Script::shaped(Shape::Chunked) }, Right::failed(&["upstream_broken"])),
         (Way::Route, "POST", odd(Odd::Garbage), Right::failed(&["version"])),
         (Way::Embed, "POST", odd(Odd::Garbage), Right::failed(&["upstream_broken"])),

@@ -13,7 +13,7 @@ use crate::tally::Right;
 pub(crate) const FAULT: Fault = Fault {
     name: "slow-readers",
     what: "2,000 clients ask for 384 KiB each; 1,900 never read, 100 read 24 KiB every 100 ms",
-    promise: "who stands still is cut after `body_timeout`, who reads slowly gets everything; their waiting bytes take no receive buffers \
+    promise: "who stands still is cut after `write_timeout`, who reads slowly gets everything; their waiting bytes take no receive buffers \
               from others, who are served meanwhile",
     both: true,
     stage: Some(stage),

@@ -67,6 +67,7 @@ pub(crate) const CONFIG: &str = r#"
 listen = ["$LISTEN"]
 header_timeout = "2s"
 body_timeout = "2s"
+write_timeout = "2s"
 idle_timeout = "20s"
 drain_timeout = "10s"
 receive_buffers = 256
