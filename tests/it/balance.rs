@@ -73,6 +73,15 @@ fn eight_long_streams_and_many_short_calls_are_spread_evenly() {
 
 #[test]
 fn four_shards_share_a_crowd() {
+    // How far apart they are in one crowd is chance (the kernel's choice stands where it is good): unaided it is 7 on the average.
+    let apart: f64 = (0..CROWDS).map(|_| apart_in_a_crowd()).sum();
+    assert!(apart <= 5.5 * f64::from(CROWDS), "{apart} in all, over {CROWDS} crowds of 64 connections");
+}
+
+const CROWDS: u32 = 6;
+
+/// By how many connections the fullest of four shards leads the emptiest.
+fn apart_in_a_crowd() -> f64 {
     let upstream = Upstream::new(|_, _| Reply::Bytes(ok("done")));
     let gate = Gate::new(4, ROUTES, &upstream.url());
     let mut clients: Vec<Client> = (0..64).map(|_| gate.client()).collect();
@@ -80,5 +89,5 @@ fn four_shards_share_a_crowd() {
         assert_eq!(client.ask(get("/x")).status, 200);
     }
     let (least, most) = spread(&by_shard(&gate, "headrace_connections"));
-    assert!(most <= least + 6.0, "{least} to {most} of 64 connections a shard");
+    most - least
 }
