@@ -25,7 +25,7 @@ use super::orders;
 use super::plane::Plane;
 use super::thread::Beat;
 use crate::metrics::CONTENT_TYPE;
-use crate::sys::give_back_memory;
+use crate::sys::{GiveBack, give_back_memory};
 
 /// Serves until the runtime ends.
 pub(super) async fn serve(listener: TcpListener, plane: Arc<Plane>) {
@@ -70,7 +70,7 @@ async fn nowhere() -> (StatusCode, &'static str) {
 async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
     let text = plane.render();
     // The scrape is this thread's only regular work: what reloads and former scrapes left behind goes back here.
-    give_back_memory();
+    give_back_memory(GiveBack::Stale);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 

@@ -19,7 +19,7 @@ use super::listen::SocketFile;
 use super::plane::Plane;
 use super::upgrade::{Estate, UpgradeError};
 use super::watch::{self, Watch};
-use crate::sys::give_back_memory;
+use crate::sys::{GiveBack, give_back_memory};
 
 /// What the control thread is told.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Supervisor {
                     let plane = Arc::clone(&self.plane);
                     reload = Some(tokio::task::spawn_blocking(move || {
                         let _ = plane.reload_file();
-                        give_back_memory();
+                        give_back_memory(GiveBack::Stale);
                     }));
                 }
                 () = finished(reload.as_mut()) => reload = None,

@@ -68,6 +68,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A key without escapes, and its colon.
+    #[inline]
     fn key(&mut self) -> Option<&'a [u8]> {
         if self.peek()? != b'"' {
             return None;
@@ -80,6 +81,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// One value, however deep, without recursion: a bit for each open container says whether it is an object.
+    #[inline]
     fn value(&mut self) -> Option<()> {
         let mut objects = 0u128;
         let mut depth = 0;
@@ -144,6 +146,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The string that begins here.
+    #[inline]
     fn string(&mut self) -> Option<()> {
         self.at += 1;
         loop {

@@ -126,8 +126,7 @@ async fn forward(
         };
         let endpoint = call.endpoint;
         tries.attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
-        let others = snapshot.config.upstream(plan.upstream).endpoints.len() > 1;
-        let failed = match tried.and_then(|channel| refused(channel, tries.attempt, others)) {
+        let failed = match refused(snapshot, plan.upstream, tried, &tries.attempt) {
             Ok(mut channel) => {
                 let status = channel.incoming.head.status;
                 admit::answered(shard, request, status);
@@ -230,11 +229,10 @@ async fn call_once(
 }
 
 /// A stream whose first event is an error is a failed try, where another endpoint may be tried; else it is passed on as it is.
-fn refused(channel: Channel, attempt: Attempt, others: bool) -> Result<Channel, Stop> {
-    match stream::refusal(&channel) {
-        Some(error) if others && decide(error.failure, attempt) != Retry::No => Err(Stop::Upstream(error)),
-        _ => Ok(channel),
-    }
+fn refused(snapshot: &Snapshot, upstream: UpstreamId, tried: Result<Channel, Stop>, attempt: &Attempt) -> Result<Channel, Stop> {
+    let Some(error) = tried.as_ref().ok().and_then(stream::refusal) else { return tried };
+    let others = snapshot.config.upstream(upstream).endpoints.len() > 1;
+    if others && decide(error.failure, *attempt) != Retry::No { Err(Stop::Upstream(error)) } else { tried }
 }
 
 /// The head, and the body as far as it is here.

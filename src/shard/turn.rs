@@ -12,7 +12,7 @@ use super::{Former, Message, Reports, Shard, admit};
 use crate::mesh::{Port, ShardId};
 use crate::metrics::RingStats;
 use crate::runtime::{Idle, Rt};
-use crate::sys::give_back_memory;
+use crate::sys::{GiveBack, give_back_memory};
 
 impl Shard {
     /// One turn. Sleeps in it when there is nothing to do.
@@ -223,20 +223,27 @@ impl Shard {
             stale_completions: stats.ring.stale,
             task_panics: stats.panics,
         });
-        if current.metrics.exchanges() == 0 {
-            give_back_memory();
+    }
+
+    /// Between bursts the stale pages of the heap go back; when no request has come since `seen` (see there), all that is free.
+    fn tidy_heap(&self, seen: &mut u64) {
+        if self.current.borrow().metrics.exchanges() > 0 {
+            return;
         }
+        let begun = self.next_request.get();
+        give_back_memory(if *seen == begun { GiveBack::All } else { GiveBack::Stale });
+        *seen = begun;
     }
 }
 
-/// Once a second: idle connections that timed out, former snapshots, the ring's gauges.
+/// Once a second: idle connections that timed out, former snapshots, the ring's gauges, the heap.
 pub(super) async fn keep_house(shard: Weak<Shard>, rt: Rt) {
+    let mut seen = 0;
     loop {
         rt.sleep_until(rt.now() + HOUSEKEEPING).await;
-        match shard.upgrade() {
-            Some(shard) => shard.tidy_up(),
-            None => return,
-        }
+        let Some(shard) = shard.upgrade() else { return };
+        shard.tidy_up();
+        shard.tidy_heap(&mut seen);
     }
 }
 

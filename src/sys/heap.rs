@@ -9,10 +9,18 @@ unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
-/// Gives back pages that have been free for a moment. mimalloc looks for such pages only while the thread allocates, so without this
-/// a thread that falls idle keeps what its last burst left behind. Takes microseconds on a quiet heap, longer on a large one: for
-/// moments when nobody waits.
-pub fn give_back_memory() {
-    // SAFETY: see the head of the file. Not forced: only pages past the allocator's own delay are unmapped.
-    unsafe { mi_collect(false) }
+/// How much of it goes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GiveBack {
+    /// Pages that have been free for longer than the allocator's own delay. Microseconds on a quiet heap, longer on a large one.
+    Stale,
+    /// All that is free: the next burst faults its pages in anew.
+    All,
+}
+
+/// Gives back freed pages. mimalloc looks for such pages only while the thread allocates, so without this a thread that falls idle
+/// keeps what its last burst left behind. For moments when nobody waits.
+pub fn give_back_memory(how_much: GiveBack) {
+    // SAFETY: see the head of the file.
+    unsafe { mi_collect(how_much == GiveBack::All) }
 }

@@ -22,7 +22,7 @@ pub use buffers::{BufferPool, Lease, stride};
 pub use eventfd::EventFd;
 pub use fd::Fd;
 pub use flag::SimBell;
-pub use heap::give_back_memory;
+pub use heap::{GiveBack, give_back_memory};
 pub use instant::Instant;
 #[cfg(test)]
 pub use net::is_nodelay as is_nodelay_for_tests;

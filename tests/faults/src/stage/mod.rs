@@ -249,18 +249,6 @@ impl Stage {
         self.gateway.metrics().map_or(0.0, |metrics| metrics.sum(name, labels))
     }
 
-    /// Asks a few things that nobody counts, and looks again: the allocator gives some of its pages back only while it is used.
-    fn stirs(&self, returned: &impl Fn(Standing) -> bool) -> bool {
-        for way in WAYS.repeat(3) {
-            if let Ok(mut client) = Client::connect(self.gateway.addr) {
-                client.send(&Ask::honest(way).bytes());
-                client.answer(false);
-            }
-        }
-        std::thread::sleep(SETTLE);
-        returned(Standing { resident: self.gateway.resident(), handles: self.gateway.handles() })
-    }
-
     /// Waits until the gateway is at rest, and counts as broken whatever does not return.
     pub(crate) fn rest(&self) -> Rest {
         let gauges = || self.gateway.metrics().map_or(f64::NAN, |metrics| GAUGES.iter().map(|name| metrics.sum(name, &[])).sum());
@@ -270,11 +258,11 @@ impl Stage {
         }
         let first = self.before.resident == 0;
         let standing = || Standing { resident: self.gateway.resident(), handles: self.gateway.handles() };
-        // Pools let their idle connections go within a second and a bit, and the allocator its pages.
+        // Pools let their idle connections go within a second and a bit, and the allocator its pages a second after the last request.
         let returned = |now: Standing| now.resident * 5 <= self.before.resident * 6 && now.handles <= self.before.handles + HANDLES_SLACK;
         if first {
             std::thread::sleep(SETTLE);
-        } else if !self.eventually(|| returned(standing()) || self.stirs(&returned)) {
+        } else if !self.eventually(|| returned(standing())) {
             self.tally.broken(format!("memory and handles do not return: {:?}, before {:?}", standing(), self.before));
         }
         let rest =
