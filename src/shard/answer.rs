@@ -39,26 +39,37 @@ pub(super) async fn send(shard: &Shard, connection: &mut Connection, parts: impl
 
 /// Sends the next piece of an answer that goes on. A small one is not waited for: the next piece, which may be long in coming, waits for
 /// it instead. A client that does not read so keeps at most one such piece here, and is cut after `write_timeout` when the next has come.
-pub(super) async fn send_on(shard: &Shard, connection: &mut Connection, parts: impl Into<Parts>) -> Result<(), Error> {
+pub(super) fn send_on(shard: &Shard, connection: &mut Connection, parts: impl Into<Parts>) -> impl Future<Output = Result<(), Error>> {
     let parts = parts.into();
-    // Heard here, and not by being woken for it: that the kernel took the former piece, or that the client is gone.
-    sent(shard, connection).await?;
-    let small = is_small(&parts);
-    connection.socket.start_send(parts);
-    if small { Ok(()) } else { sent(shard, connection).await }
+    async move {
+        // Heard here, and not by being woken for it: that the kernel took the former piece, or that the client is gone.
+        if connection.socket.is_sending() || connection.socket.has_failed() {
+            sent(shard, connection).await?;
+        }
+        let small = is_small(&parts);
+        connection.socket.start_send(parts);
+        if small { Ok(()) } else { sent(shard, connection).await }
+    }
 }
 
 /// Sends the last piece of an answer. A small one on a connection that stays is not waited for: the exchange ends without being woken
 /// once more only to hear that the kernel took it. Whoever sends or closes next waits for it, so a client that does not read keeps at
 /// most one such piece here.
-pub(super) async fn send_last(shard: &Shard, connection: &mut Connection, stays: bool, parts: impl Into<Parts>) -> Result<(), Error> {
+pub(super) fn send_last(
+    shard: &Shard,
+    connection: &mut Connection,
+    stays: bool,
+    parts: impl Into<Parts>,
+) -> impl Future<Output = Result<(), Error>> {
     let parts = parts.into();
-    if connection.socket.is_sending() {
-        sent(shard, connection).await?;
+    async move {
+        if connection.socket.is_sending() {
+            sent(shard, connection).await?;
+        }
+        let small = is_small(&parts);
+        connection.socket.start_send(parts);
+        if stays && small { Ok(()) } else { sent(shard, connection).await }
     }
-    let small = is_small(&parts);
-    connection.socket.start_send(parts);
-    if stays && small { Ok(()) } else { sent(shard, connection).await }
 }
 
 /// May be left to the kernel without being waited for.

@@ -34,45 +34,47 @@ pub(super) struct CoalescePlan {
     pub(super) credential: Bytes,
 }
 
-pub(super) async fn coalesce(
+pub(super) fn coalesce(
     shard: &Rc<Shard>,
     snapshot: &Rc<Snapshot>,
     connection: &mut Connection,
     request: &mut Request,
     plan: CoalescePlan,
-) -> Result<Answered, Error> {
-    let Some(task) = shard.rt.current() else { return Err(Error::Shed(ShedReason::TicketsFull)) };
-    let waiting = Waiting { task, answer: None };
-    let ticket = shard.tickets.borrow_mut().insert(waiting).map_err(|_| Error::Shed(ShedReason::TicketsFull))?;
-    let (job, home) = job(shard, snapshot, request, plan, ticket);
-    let mut held = HeldTicket { shard, ticket, home, open: true };
-    send_job(shard, snapshot, home, job)?;
-    let began = shard.rt.now();
-    let Connection { socket, input, .. } = &mut *connection;
-    let answer = match race(answered(shard, ticket), client_gone(shard, socket, input)).await {
-        Either::First(answer) => answer,
-        Either::Second(()) => return Err(Error::ClientGone),
-    };
-    held.open = false;
-    shard.tickets.borrow_mut().resolve(ticket);
-    snapshot.metrics.phase(Phase::Dispatch, nanos(shard.rt.now().since(began)));
-    request.phase = Phase::Relay;
-    request.headed = shard.rt.now();
-    match answer.outcome {
-        Outcome::Failed(failure) => Err(Error::Batch(failure)),
-        Outcome::Done { status, ref fields, ref body } => {
-            if status >= 400 {
-                judge_merged(request, status, body)?;
+) -> impl Future<Output = Result<Answered, Error>> {
+    async move {
+        let Some(task) = shard.rt.current() else { return Err(Error::Shed(ShedReason::TicketsFull)) };
+        let waiting = Waiting { task, answer: None };
+        let ticket = shard.tickets.borrow_mut().insert(waiting).map_err(|_| Error::Shed(ShedReason::TicketsFull))?;
+        let (job, home) = job(shard, snapshot, request, plan, ticket);
+        let mut held = HeldTicket { shard, ticket, home, open: true };
+        send_job(shard, snapshot, home, job)?;
+        let began = shard.rt.now();
+        let Connection { socket, input, .. } = &mut *connection;
+        let answer = match race(answered(shard, ticket), client_gone(shard, socket, input)).await {
+            Either::First(answer) => answer,
+            Either::Second(()) => return Err(Error::ClientGone),
+        };
+        held.open = false;
+        shard.tickets.borrow_mut().resolve(ticket);
+        snapshot.metrics.phase(Phase::Dispatch, nanos(shard.rt.now().since(began)));
+        request.phase = Phase::Relay;
+        request.headed = shard.rt.now();
+        match answer.outcome {
+            Outcome::Failed(failure) => Err(Error::Batch(failure)),
+            Outcome::Done { status, ref fields, ref body } => {
+                if status >= 400 {
+                    judge_merged(request, status, body)?;
+                }
+                let mut lines = shard.rt.take_vec();
+                lines.extend_from_slice(fields);
+                deliver(shard, snapshot, connection, request, answer, status, lines).await
             }
-            let mut lines = shard.rt.take_vec();
-            lines.extend_from_slice(fields);
-            deliver(shard, snapshot, connection, request, answer, status, lines).await
         }
     }
 }
 
 /// Sends a batch's answer, cut to this client's part, from where it lies.
-async fn deliver(
+fn deliver(
     shard: &Shard,
     snapshot: &Snapshot,
     connection: &mut Connection,
@@ -80,28 +82,30 @@ async fn deliver(
     answer: Answer,
     status: u16,
     mut fields: Vec<u8>,
-) -> Result<Answered, Error> {
-    request.keep_alive &= request.version == Version::Http11 && !shard.draining.get();
-    push_request_id(&mut fields, &request.id);
-    if snapshot.config.server.debug_headers {
-        push_number(&mut fields, "x-headrace-batch-size", u64::from(answer.batch_items));
-        push_number(&mut fields, "x-headrace-batch-wait-us", u64::try_from(answer.waited.as_micros()).unwrap_or(u64::MAX));
+) -> impl Future<Output = Result<Answered, Error>> {
+    async move {
+        request.keep_alive &= request.version == Version::Http11 && !shard.draining.get();
+        push_request_id(&mut fields, &request.id);
+        if snapshot.config.server.debug_headers {
+            push_number(&mut fields, "x-headrace-batch-size", u64::from(answer.batch_items));
+            push_number(&mut fields, "x-headrace-batch-wait-us", u64::try_from(answer.waited.as_micros()).unwrap_or(u64::MAX));
+        }
+        let Outcome::Done { body, .. } = answer.outcome else { return Err(Error::Cut) };
+        let len: usize = body.iter().map(Bytes::len).sum();
+        let mut out = shard.rt.take_vec();
+        write_own_response(&mut out, status, &fields, len as u64, !request.keep_alive);
+        shard.rt.keep_vec(fields);
+        let mut parts = Parts::new();
+        if len <= COPY_MAX {
+            body.iter().for_each(|piece| out.extend_from_slice(piece));
+            parts.push(out);
+        } else {
+            parts.push(out);
+            body.into_iter().for_each(|piece| parts.push(piece));
+        }
+        answer::send_last(shard, connection, request.keep_alive, parts).await?;
+        Ok(Answered { status })
     }
-    let Outcome::Done { body, .. } = answer.outcome else { return Err(Error::Cut) };
-    let len: usize = body.iter().map(Bytes::len).sum();
-    let mut out = shard.rt.take_vec();
-    write_own_response(&mut out, status, &fields, len as u64, !request.keep_alive);
-    shard.rt.keep_vec(fields);
-    let mut parts = Parts::new();
-    if len <= COPY_MAX {
-        body.iter().for_each(|piece| out.extend_from_slice(piece));
-        parts.push(out);
-    } else {
-        parts.push(out);
-        body.into_iter().for_each(|piece| parts.push(piece));
-    }
-    answer::send_last(shard, connection, request.keep_alive, parts).await?;
-    Ok(Answered { status })
 }
 
 fn job(shard: &Shard, snapshot: &Snapshot, request: &Request, plan: CoalescePlan, ticket: Ticket) -> (Job, ShardId) {

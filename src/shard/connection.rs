@@ -30,22 +30,25 @@ pub(super) struct Connection {
 }
 
 /// Serves one connection until it closes.
-pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, _open: Open) {
-    let client = socket.peer_addr().map(|addr| client_addr_text(addr.ip())).unwrap_or_default();
-    let since = shard.rt.now();
-    let mut connection = Connection { socket, input: Input::default(), head: RequestHead::new(), client, since, requests: 0 };
-    loop {
-        let after = match next_request(&shard, &mut connection).await {
-            Next::Request => exchange(&shard, &mut connection).await,
-            Next::Refused(error) => refuse(&shard, &mut connection, &error).await,
-            Next::Closed => return close(&shard, &connection).await,
-        };
-        match after {
-            After::KeepAlive => connection.since = shard.rt.now(),
-            After::Linger => return linger(&shard, &mut connection).await,
-            // Nobody reads what is still unsent.
-            After::Cut => return,
-            After::Reset => return connection.socket.reset_on_drop(),
+pub(super) fn serve(shard: Rc<Shard>, socket: Socket, open: Open) -> impl Future<Output = ()> {
+    async move {
+        let _open = &open;
+        let client = socket.peer_addr().map(|addr| client_addr_text(addr.ip())).unwrap_or_default();
+        let since = shard.rt.now();
+        let mut connection = Connection { socket, input: Input::default(), head: RequestHead::new(), client, since, requests: 0 };
+        loop {
+            let after = match next_request(&shard, &mut connection).await {
+                Next::Request => exchange(&shard, &mut connection).await,
+                Next::Refused(error) => refuse(&shard, &mut connection, &error).await,
+                Next::Closed => return close(&shard, &connection).await,
+            };
+            match after {
+                After::KeepAlive => connection.since = shard.rt.now(),
+                After::Linger => return linger(&shard, &mut connection).await,
+                // Nobody reads what is still unsent.
+                After::Cut => return,
+                After::Reset => return connection.socket.reset_on_drop(),
+            }
         }
     }
 }

@@ -134,14 +134,15 @@ async fn answered(
         connection.input.consume(&shard.rt, len);
     })?;
     request.phase = Phase::Decode;
-    let plan = decode(shard, snapshot, connection, request, routed).await?;
+    let mut plan = decode(shard, snapshot, connection, request, routed).await?;
     request.phase = Phase::Dispatch;
     if !snapshot.shadows.is_empty() {
         shadow::copy(shard, snapshot, request, &plan);
     }
+    // In place where it is passed on: moved, it would be in the connection's state twice.
     let result = match plan {
         Plan::Own(own) => return answer::own(shard, connection, request, own).await,
-        Plan::Forward(plan) => admitted(shard, snapshot, connection, request, plan).await,
+        Plan::Forward(ref mut plan) => admitted(shard, snapshot, connection, request, plan).await,
         Plan::Upgrade(plan) => Box::pin(upgrade(shard, snapshot, connection, request, plan)).await,
         Plan::Coalesce(plan) => coalesce(shard, snapshot, connection, request, plan).await,
     };

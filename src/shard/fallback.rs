@@ -102,8 +102,8 @@ pub(super) async fn go_on(
         let result = match link {
             Fallback::Canned(id) => return canned(shard, connection, request, &snapshot.config.canned[id.0 as usize]).await,
             Fallback::Model(model) => {
-                let plan = plan_for(shard, snapshot, connection, request, model);
-                admitted(shard, snapshot, connection, request, plan).await
+                let mut plan = plan_for(shard, snapshot, connection, request, model);
+                admitted(shard, snapshot, connection, request, &mut plan).await
             }
         };
         match result {

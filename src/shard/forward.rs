@@ -89,29 +89,33 @@ impl ForwardPlan {
     }
 }
 
-/// As [`forward`], once the request has its place at an upstream with a limit; the place is given back at the end.
+/// Calls the upstream and passes its answer on, once the request has its place at an upstream with a limit; the place is given back at
+/// the end.
 pub(super) async fn admitted(
     shard: &Rc<Shard>,
     snapshot: &Rc<Snapshot>,
     connection: &mut Connection,
     request: &mut Request,
-    plan: ForwardPlan,
+    plan: &mut ForwardPlan,
 ) -> Result<Answered, Error> {
-    admit::admit(shard, snapshot, connection, request, &plan).await?;
-    let answered = forward(shard, snapshot, connection, request, plan).await;
+    admit::admit(shard, snapshot, connection, request, plan).await?;
+    request.phase = Phase::Call;
+    let by = shard.rt.now() + snapshot.timeouts(request.target, plan.upstream).total;
+    let (channel, call) = call(shard, snapshot, connection, request, plan, by).await.inspect_err(|_| request.permit = None)?;
+    let answered = relay(shard, snapshot, connection, request, channel, call, by).await;
     request.permit = None;
     answered
 }
 
-async fn forward(
+/// Tries until there is an answer to pass on, of which the head is here.
+async fn call(
     shard: &Rc<Shard>,
     snapshot: &Rc<Snapshot>,
     connection: &mut Connection,
     request: &mut Request,
-    plan: ForwardPlan,
-) -> Result<Answered, Error> {
-    request.phase = Phase::Call;
-    let by = shard.rt.now() + snapshot.timeouts(request.target, plan.upstream).total;
+    plan: &mut ForwardPlan,
+    by: Instant,
+) -> Result<(Channel, InFlight), Error> {
     let mut tries = Tries::begin(snapshot, request, plan.upstream);
     loop {
         let endpoint = tries.pick(shard, snapshot, request, plan.steered.as_deref())?;
@@ -120,9 +124,9 @@ async fn forward(
         let tried = match request.hedged {
             // Two calls at once are rare and large: not a part of every connection's state.
             Some(model) if tries.fresh.is_none() => {
-                Box::pin(call_hedged(shard, snapshot, connection, request, &plan, &mut call, model, by)).await
+                Box::pin(call_hedged(shard, snapshot, connection, request, plan, &mut call, model, by)).await
             }
-            _ => call_once(shard, snapshot, connection, request, &plan, &call, tries.fresh.is_some(), by).await,
+            _ => call_once(shard, snapshot, connection, request, plan, &call, tries.fresh.is_some(), by).await,
         };
         let endpoint = call.endpoint;
         tries.attempt.body_held = !matches!(plan.body, ForwardBody::Streamed) || !request.body.begun;
@@ -139,8 +143,8 @@ async fn forward(
                         if let Some(steered) = &plan.steered {
                             snapshot.upstream(plan.upstream).took(steered, endpoint, &mut channel);
                         }
-                        shard.rt.keep_vec(plan.rendered.bytes);
-                        return relay(shard, snapshot, connection, request, channel, call, by).await;
+                        shard.rt.keep_vec(std::mem::take(&mut plan.rendered.bytes));
+                        return Ok((channel, call));
                     }
                     Ok(Judged::Again(failure, asked)) => {
                         call.finish(shard, outcome_of(status));
@@ -250,55 +254,65 @@ pub(super) fn message(shard: &Shard, rendered: &Rendered, authority: &str, body:
 /// Passes the client's body on as it comes, until it is over or the server answers before: then the rest is not wanted, and
 /// neither connection can be used again. True when the answer's head was read. (The head that lies in `channel` says nothing about
 /// that: it may be an interim answer's.)
-async fn stream_up(
+fn stream_up(
     shard: &Shard,
     connection: &mut Connection,
     request: &mut Request,
     channel: &mut Channel,
     head: Parts,
     by: Instant,
-) -> Result<bool, Stop> {
-    let method = request.method;
-    let Channel { socket, incoming } = channel;
-    match race(pump(shard, connection, &mut request.body, head, socket), incoming.read_head(&shard.rt, socket, method, by)).await {
-        Either::First(Ok(())) => Ok(false),
-        Either::First(Err(stop)) => Err(stop),
-        Either::Second(Ok(())) => {
-            // The last bytes may have been sent and answered before we hear that they were sent: the client's side is clean then.
-            request.keep_alive &= request.body.is_done();
-            incoming.head.keep_alive = false;
-            Ok(true)
+) -> impl Future<Output = Result<bool, Stop>> {
+    async move {
+        let method = request.method;
+        let Channel { socket, incoming } = channel;
+        match race(pump(shard, connection, &mut request.body, head, socket), incoming.read_head(&shard.rt, socket, method, by)).await {
+            Either::First(Ok(())) => Ok(false),
+            Either::First(Err(stop)) => Err(stop),
+            Either::Second(Ok(())) => {
+                // The last bytes may have been sent and answered before we hear that they were sent: the client's side is clean then.
+                request.keep_alive &= request.body.is_done();
+                incoming.head.keep_alive = false;
+                Ok(true)
+            }
+            Either::Second(Err(error)) => Err(Stop::Upstream(error)),
         }
-        Either::Second(Err(error)) => Err(Stop::Upstream(error)),
     }
 }
 
-async fn pump(shard: &Shard, connection: &mut Connection, body: &mut RequestBody, head: Parts, up: &Socket) -> Result<(), Stop> {
-    let chunked = body.framing == Framing::Chunked;
-    // The head goes with the first of the body when that is here, else ahead of it.
-    let mut head = Some(head);
-    if connection.input.is_empty() {
-        up.start_send(head.take().unwrap_or_default());
+fn pump(
+    shard: &Shard,
+    connection: &mut Connection,
+    body: &mut RequestBody,
+    head: Parts,
+    up: &Socket,
+) -> impl Future<Output = Result<(), Stop>> {
+    async move {
+        let chunked = body.framing == Framing::Chunked;
+        // The head goes with the first of the body when that is here, else ahead of it.
+        let mut head = Some(head);
+        if connection.input.is_empty() {
+            up.start_send(head.take().unwrap_or_default());
+        }
+        while !body.is_done() {
+            body.fill(shard, connection).await.map_err(Stop::Exchange)?;
+            body.begun = true;
+            let mut out = head.take().map_or_else(|| Outgoing::new(shard.rt.take_vec()), Outgoing::behind);
+            let Connection { socket, input, .. } = &mut *connection;
+            let broken = take_body(&shard.rt, &mut body.decoder, input, socket, chunked, &mut out).err();
+            if let Some(error) = broken {
+                return Err(Stop::Exchange(Error::Body(error)));
+            }
+            if body.is_done() && chunked {
+                out.vec.extend_from_slice(LAST_CHUNK);
+            }
+            up.start_send(out.into_parts());
+            // A server that closes while we send shows in its answer, or in the lack of one.
+            if up.sent().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        Ok(())
     }
-    while !body.is_done() {
-        body.fill(shard, connection).await.map_err(Stop::Exchange)?;
-        body.begun = true;
-        let mut out = head.take().map_or_else(|| Outgoing::new(shard.rt.take_vec()), Outgoing::behind);
-        let Connection { socket, input, .. } = &mut *connection;
-        let broken = take_body(&shard.rt, &mut body.decoder, input, socket, chunked, &mut out).err();
-        if let Some(error) = broken {
-            return Err(Stop::Exchange(Error::Body(error)));
-        }
-        if body.is_done() && chunked {
-            out.vec.extend_from_slice(LAST_CHUNK);
-        }
-        up.start_send(out.into_parts());
-        // A server that closes while we send shows in its answer, or in the lack of one.
-        if up.sent().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
-    Ok(())
 }
 
 /// Bodies up to this are copied behind their head: cheaper than a vectored send.

@@ -97,7 +97,7 @@ fn take_pieces(rt: &Rt, decoder: &mut BodyDecoder, input: &mut Input, chunked: b
 }
 
 /// Passes the answer on, whose head was read, and gives the connection back to its pool.
-pub(super) async fn relay(
+pub(super) fn relay(
     shard: &Rc<Shard>,
     snapshot: &Rc<Snapshot>,
     connection: &mut Connection,
@@ -105,31 +105,33 @@ pub(super) async fn relay(
     mut channel: Channel,
     call: InFlight,
     by: Instant,
-) -> Result<Answered, Error> {
-    request.phase = Phase::Relay;
-    let began = shard.rt.now();
-    request.headed = began;
-    let status = channel.incoming.head.status;
-    let (endpoint, upstream) = (call.endpoint, call.upstream());
-    let passed = match channel.incoming.opening.take() {
-        None => pass_on(shard, snapshot, connection, request, &mut channel, by).await.map(|()| outcome_of(status)),
-        Some(opening) => Box::pin(stream::pass_on(shard, snapshot, connection, request, &mut channel, *opening, by)).await,
-    };
-    match passed {
-        Ok(outcome) => call.finish(shard, outcome),
-        Err(error) => {
-            let outcome = match error {
-                Error::ClientGone => UpstreamOutcome::Cancelled,
-                Error::StreamCut(outcome) => outcome,
-                _ => UpstreamOutcome::Transport,
-            };
-            call.finish(shard, outcome);
-            return Err(error);
+) -> impl Future<Output = Result<Answered, Error>> {
+    async move {
+        request.phase = Phase::Relay;
+        let began = shard.rt.now();
+        request.headed = began;
+        let status = channel.incoming.head.status;
+        let passed = match channel.incoming.opening.take() {
+            None => pass_on(shard, snapshot, connection, request, &mut channel, by).await.map(|()| outcome_of(status)),
+            Some(opening) => Box::pin(stream::pass_on(shard, snapshot, connection, request, &mut channel, *opening, by)).await,
+        };
+        let (endpoint, upstream) = (call.endpoint, call.upstream());
+        match passed {
+            Ok(outcome) => call.finish(shard, outcome),
+            Err(error) => {
+                let outcome = match error {
+                    Error::ClientGone => UpstreamOutcome::Cancelled,
+                    Error::StreamCut(outcome) => outcome,
+                    _ => UpstreamOutcome::Transport,
+                };
+                call.finish(shard, outcome);
+                return Err(error);
+            }
         }
+        snapshot.metrics.phase(Phase::Relay, nanos(shard.rt.now().since(began)));
+        snapshot.upstream(upstream).check_in(endpoint, channel, shard.rt.now());
+        Ok(Answered { status })
     }
-    snapshot.metrics.phase(Phase::Relay, nanos(shard.rt.now().since(began)));
-    snapshot.upstream(upstream).check_in(endpoint, channel, shard.rt.now());
-    Ok(Answered { status })
 }
 
 async fn pass_on(

@@ -4,30 +4,38 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
+
 use super::Rt;
-use crate::runtime::race::{Either, race};
 use crate::sys::Instant;
 
 /// Ready at a moment. Making, polling and dropping it are cheap: a task has one timer, moved only when it would come too late
 /// (see `Tasks::wake_by`).
-pub struct Sleep {
-    rt: Rt,
+pub struct Sleep<'a> {
+    rt: &'a Rt,
     at: Instant,
+}
+
+pin_project! {
+    /// See [`Rt::before`].
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Before<'a, W> {
+        #[pin]
+        work: W,
+        deadline: Sleep<'a>,
+    }
 }
 
 impl Rt {
     /// Ready at `at`, at most one timer slot (65 us) and one turn later.
     #[must_use]
-    pub fn sleep_until(&self, at: Instant) -> Sleep {
-        Sleep { rt: self.clone(), at }
+    pub fn sleep_until(&self, at: Instant) -> Sleep<'_> {
+        Sleep { rt: self, at }
     }
 
     /// `work`'s output, or `None` when `deadline` came first.
-    pub async fn before<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-        match race(work, self.sleep_until(deadline)).await {
-            Either::First(value) => Some(value),
-            Either::Second(()) => None,
-        }
+    pub fn before<W: Future>(&self, deadline: Instant, work: W) -> Before<'_, W> {
+        Before { work, deadline: self.sleep_until(deadline) }
     }
 
     /// Lets every other ready task run first.
@@ -46,7 +54,7 @@ impl Rt {
     }
 }
 
-impl Future for Sleep {
+impl Future for Sleep<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
@@ -56,5 +64,17 @@ impl Future for Sleep {
         }
         inner.tasks.wake_by(self.at, &mut inner.timers.borrow_mut());
         Poll::Pending
+    }
+}
+
+impl<W: Future> Future for Before<'_, W> {
+    type Output = Option<W::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(value) = this.work.poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        Pin::new(this.deadline).poll(context).map(|()| None)
     }
 }
