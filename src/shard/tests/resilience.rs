@@ -77,6 +77,31 @@ fn a_server_that_asks_for_more_time_than_there_is_patience_is_left_alone() {
 }
 
 #[test]
+fn a_pause_may_be_a_date() {
+    // By the server's own clock, whatever ours says; and by ours, which is at the year's first moment.
+    let by_date = "date: Mon, 01 Jan 2001 00:00:00 GMT\r\nretry-after: Mon, 01 Jan 2001 00:00:09 GMT\r\n";
+    for fields in [by_date, "retry-after: Thu, 01 Jan 2026 00:00:09 GMT\r\n"] {
+        let world = World::in_virtual_time(&config("", ""), |_, number| match number {
+            0 => Reply::Bytes(answer("503 Busy", fields, "{}")),
+            _ => Reply::Bytes(ok("{\"fine\":1}")),
+        });
+        assert!(world.transcript(&post(CHAT, BODY)).contains(fields), "as it was said");
+        let paused = world.transcript(&post(CHAT, BODY));
+        assert!(paused.contains("x-headrace-error: upstream_paused\r\n") && paused.contains("retry-after: 9\r\n"), "{paused}");
+        let rt = world.rt.clone();
+        world.run(async move { rt.sleep_until(rt.now() + Duration::from_secs(9)).await });
+        let after = world.transcript(&post(CHAT, BODY));
+        assert!(after.ends_with("{\"fine\":1}"), "{after}");
+    }
+    let over = "retry-after: Mon, 01 Jan 2001 00:00:00 GMT\r\n";
+    let world = World::in_virtual_time(&config("", ""), move |_, _| Reply::Bytes(answer("503 Busy", over, "{}")));
+    for _ in 0..2 {
+        assert!(world.transcript(&post(CHAT, BODY)).starts_with("HTTP/1.1 503 Busy\r\n"), "a date that is over asks for nothing");
+    }
+    assert_eq!(world.sum("headrace_endpoint_pauses_total", "upstream=\"up\""), 0.0);
+}
+
+#[test]
 fn a_pause_that_is_short_is_waited_for() {
     let world = World::new(&config(RETRY, ""), |_, number| match number {
         0 => Reply::Bytes(answer("429 Slow Down", "retry-after-ms: 40\r\n", "{}")),
