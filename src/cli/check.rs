@@ -2,6 +2,9 @@
 //! names.
 
 mod diff;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,6 +13,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::settings::Setting;
 use super::{LoadError, Output};
 use crate::config::units::{show_duration, show_size, show_size_rounded};
 use crate::config::{
@@ -80,11 +84,18 @@ fn as_json(config: &Config) -> Value {
     let upstreams: Vec<Value> = config
         .upstreams
         .iter()
-        .map(|one| json!({ "name": one.name, "endpoints": one.endpoints.iter().map(|end| show_endpoint(&end.addr)).collect::<Vec<_>>() }))
+        .map(|one| {
+            let endpoints: Vec<String> = one.endpoints.iter().map(|end| show_endpoint(&end.addr)).collect();
+            json!({ "name": one.name, "endpoints": endpoints, "settings": settings_as_json(settings::of_upstream(one)) })
+        })
         .collect();
     let models: Vec<Value> = config
         .written_models()
-        .map(|one| json!({ "name": one.name, "upstream": config.upstream(one.upstream).name, "batching": mode_name(one.batching.mode) }))
+        .map(|one| {
+            let (upstream, batching) = (&config.upstream(one.upstream).name, mode_name(one.batching.mode));
+            let settings = settings_as_json(settings::of_model(config, one));
+            json!({ "name": one.name, "upstream": upstream, "batching": batching, "settings": settings })
+        })
         .collect();
     let routes: Vec<Value> =
         config.routes.iter().map(|one| json!({ "path": one.path, "upstream": config.upstream(one.upstream).name })).collect();
@@ -110,12 +121,16 @@ fn human(config: &Config) -> String {
     let _ = writeln!(out, "shards     {shards}{auto}");
     for upstream in &config.upstreams {
         let _ = writeln!(out, "upstream   {}", show_upstream(upstream));
+        write_settings(&mut out, &settings::of_upstream(upstream));
     }
     for model in config.written_models() {
         let _ = writeln!(out, "model      {} -> {}, {}", model.name, show_targets(config, model), show_batching(&model.batching));
+        write_settings(&mut out, &settings::of_model(config, model));
     }
     for route in &config.routes {
-        let _ = writeln!(out, "route      {} -> {}", route.path, config.upstream(route.upstream).name);
+        let upstream = config.upstream(route.upstream);
+        let _ = writeln!(out, "route      {} -> {}", route.path, upstream.name);
+        write_settings(&mut out, settings::own_times(&route.timeouts, upstream).as_slice());
     }
     for upstream in unused(config) {
         let _ = writeln!(out, "note       upstream {upstream} is used by no model and no route");
@@ -123,6 +138,17 @@ fn human(config: &Config) -> String {
     out.push('\n');
     out.push_str(&memory_table(&memory(config, shards)));
     out
+}
+
+/// Below what they belong to.
+fn write_settings(out: &mut String, settings: &[Setting]) {
+    for (label, shown) in settings {
+        let _ = writeln!(out, "           {label:<10} {shown}");
+    }
+}
+
+fn settings_as_json(settings: Vec<Setting>) -> Value {
+    settings.into_iter().map(|(label, shown)| (label.replace(' ', "_"), Value::from(shown))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn unused(config: &Config) -> impl Iterator<Item = &str> {
