@@ -206,6 +206,49 @@ fn an_error_in_pieces_is_looked_at_whole_and_passed_on_as_it_came() {
 }
 
 #[test]
+fn a_fallback_is_steered_by_what_its_own_upstream_asks_for() {
+    let config = r#"
+[[upstreams]]
+name = "dead"
+endpoints = ["http://127.0.0.1:1"]
+affinity = { header = "x-other" }
+[[upstreams]]
+name = "spare"
+endpoints = ["$UP", "$OTHER"]
+AFFINITY
+[[models]]
+name = "big"
+upstream = "dead"
+fallback = ["small"]
+[[models]]
+name = "small"
+upstream = "spare"
+"#;
+    let host = |head: &str| head.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)).unwrap();
+    // By a field of the head, and by the beginning of the prompt.
+    for (affinity, by_field) in [("affinity = { header = \"x-session\" }", true), ("prefix_affinity = {}", false)] {
+        let world = World::new(&config.replace("AFFINITY", affinity), |_, _| Reply::Bytes(ok("{}")));
+        let mut places = std::collections::BTreeMap::<usize, Vec<String>>::new();
+        for _ in 0..3 {
+            for session in 0..12 {
+                let text = format!("{session} ").repeat(400);
+                let body = format!("{{\"model\":\"big\",\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}");
+                let field = if by_field { format!("x-session: s{session}\r\n") } else { String::new() };
+                let request = post(CHAT, &body).replacen("host: gate\r\n", &format!("host: gate\r\n{field}"), 1);
+                let got = world.transcript(&request);
+                assert!(got.contains("x-headrace-fallback: small\r\n"), "{got}");
+                places.entry(session).or_default().push(host(&world.seen.borrow().last().unwrap().head));
+            }
+        }
+        assert!(places.values().all(|at| at.iter().all(|one| *one == at[0])), "{affinity}: each stays where it is: {places:?}");
+        let mut firsts: Vec<&String> = places.values().map(|at| &at[0]).collect();
+        firsts.sort();
+        firsts.dedup();
+        assert_eq!(firsts.len(), 2, "{affinity}: over both endpoints");
+    }
+}
+
+#[test]
 fn the_last_links_answer_is_the_clients() {
     let world = World::new(&config("", "fallback = [\"sm\\u00E4ll \\\"one\\\"\"]"), |seen, _| {
         let small = String::from_utf8_lossy(&seen.body).contains("one");
