@@ -135,6 +135,14 @@ impl Plane {
         self.current().registry.breakers()
     }
 
+    /// Counts a probe; one of a configuration that was replaced meanwhile names other endpoints.
+    pub(super) fn count_probe(&self, generation: u32, upstream: UpstreamId, endpoint: u32, good: bool) {
+        let mut current = self.current();
+        if current.generation == generation {
+            current.registry.probed(upstream, endpoint, good);
+        }
+    }
+
     /// What an upstream and one of its endpoints are called.
     pub(super) fn endpoint_names(&self, upstream: UpstreamId, endpoint: u32) -> (String, String) {
         let current = self.current();
