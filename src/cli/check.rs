@@ -14,6 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::settings::Setting;
+use super::probe::Url;
 use super::{LoadError, Output};
 use crate::config::units::{show_duration, show_size, show_size_rounded};
 use crate::config::{
@@ -32,6 +33,10 @@ pub(crate) struct CheckArgs {
     /// Show what FILE changes against this configuration, and what of it takes a restart.
     #[arg(long, value_name = "OLD", conflicts_with = "schema")]
     pub(crate) diff: Option<PathBuf>,
+    /// Show what FILE changes against what the running process serves. It is asked at FILE's own admin.listen, or at this address.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, conflicts_with_all = ["schema", "diff"])]
+    #[expect(clippy::option_option, reason = "not asked for, asked for, asked for at an address")]
+    pub(crate) live: Option<Option<Url>>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -44,6 +49,9 @@ pub(crate) fn run(args: CheckArgs) -> ExitCode {
     };
     if let Some(old) = &args.diff {
         return diff::run(old, &path, args.output);
+    }
+    if let Some(live) = &args.live {
+        return diff::run_live(live.as_ref(), &path, args.output);
     }
     match (super::load(&path), args.output) {
         (Ok(config), Output::Human) => {
