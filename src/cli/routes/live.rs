@@ -73,12 +73,16 @@ pub(super) fn human(told: &Value) -> String {
 /// Why it is not used, or that it may be.
 fn health(endpoint: &Value) -> String {
     let paused = endpoint["paused_ms"].as_u64().unwrap_or(0);
+    let usable = endpoint["usable"] == true;
     match text(&endpoint["breaker"]) {
+        // So many are out that all are used.
+        _ if endpoint["down"] == true && usable => "down, used".to_owned(),
+        "open" if usable => "open, used".to_owned(),
         _ if endpoint["down"] == true => "down".to_owned(),
         "open" => "breaker open".to_owned(),
         _ if paused > 0 => format!("paused {}s", paused.div_ceil(1000)),
         "half_open" => "on trial".to_owned(),
-        _ if endpoint["usable"] == true => "usable".to_owned(),
+        _ if usable => "usable".to_owned(),
         _ => "starting".to_owned(),
     }
 }
