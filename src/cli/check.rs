@@ -2,6 +2,9 @@
 //! names.
 
 mod diff;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,6 +13,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::settings::Setting;
+use super::probe::Url;
 use super::{LoadError, Output};
 use crate::config::units::{show_duration, show_size, show_size_rounded};
 use crate::config::{
@@ -28,6 +33,10 @@ pub(crate) struct CheckArgs {
     /// Show what FILE changes against this configuration, and what of it takes a restart.
     #[arg(long, value_name = "OLD", conflicts_with = "schema")]
     pub(crate) diff: Option<PathBuf>,
+    /// Show what FILE changes against what the running process serves. It is asked at FILE's own admin.listen, or at this address.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, conflicts_with_all = ["schema", "diff"])]
+    #[expect(clippy::option_option, reason = "not asked for, asked for, asked for at an address")]
+    pub(crate) live: Option<Option<Url>>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -40,6 +49,9 @@ pub(crate) fn run(args: CheckArgs) -> ExitCode {
     };
     if let Some(old) = &args.diff {
         return diff::run(old, &path, args.output);
+    }
+    if let Some(live) = &args.live {
+        return diff::run_live(live.as_ref(), &path, args.output);
     }
     match (super::load(&path), args.output) {
         (Ok(config), Output::Human) => {
@@ -80,11 +92,18 @@ fn as_json(config: &Config) -> Value {
     let upstreams: Vec<Value> = config
         .upstreams
         .iter()
-        .map(|one| json!({ "name": one.name, "endpoints": one.endpoints.iter().map(|end| show_endpoint(&end.addr)).collect::<Vec<_>>() }))
+        .map(|one| {
+            let endpoints: Vec<String> = one.endpoints.iter().map(|end| show_endpoint(&end.addr)).collect();
+            json!({ "name": one.name, "endpoints": endpoints, "settings": settings_as_json(settings::of_upstream(one)) })
+        })
         .collect();
     let models: Vec<Value> = config
         .written_models()
-        .map(|one| json!({ "name": one.name, "upstream": config.upstream(one.upstream).name, "batching": mode_name(one.batching.mode) }))
+        .map(|one| {
+            let (upstream, batching) = (&config.upstream(one.upstream).name, mode_name(one.batching.mode));
+            let settings = settings_as_json(settings::of_model(config, one));
+            json!({ "name": one.name, "upstream": upstream, "batching": batching, "settings": settings })
+        })
         .collect();
     let routes: Vec<Value> =
         config.routes.iter().map(|one| json!({ "path": one.path, "upstream": config.upstream(one.upstream).name })).collect();
@@ -110,12 +129,16 @@ fn human(config: &Config) -> String {
     let _ = writeln!(out, "shards     {shards}{auto}");
     for upstream in &config.upstreams {
         let _ = writeln!(out, "upstream   {}", show_upstream(upstream));
+        write_settings(&mut out, &settings::of_upstream(upstream));
     }
     for model in config.written_models() {
         let _ = writeln!(out, "model      {} -> {}, {}", model.name, show_targets(config, model), show_batching(&model.batching));
+        write_settings(&mut out, &settings::of_model(config, model));
     }
     for route in &config.routes {
-        let _ = writeln!(out, "route      {} -> {}", route.path, config.upstream(route.upstream).name);
+        let upstream = config.upstream(route.upstream);
+        let _ = writeln!(out, "route      {} -> {}", route.path, upstream.name);
+        write_settings(&mut out, settings::own_times(&route.timeouts, upstream).as_slice());
     }
     for upstream in unused(config) {
         let _ = writeln!(out, "note       upstream {upstream} is used by no model and no route");
@@ -123,6 +146,17 @@ fn human(config: &Config) -> String {
     out.push('\n');
     out.push_str(&memory_table(&memory(config, shards)));
     out
+}
+
+/// Below what they belong to.
+fn write_settings(out: &mut String, settings: &[Setting]) {
+    for (label, shown) in settings {
+        let _ = writeln!(out, "           {label:<10} {shown}");
+    }
+}
+
+fn settings_as_json(settings: Vec<Setting>) -> Value {
+    settings.into_iter().map(|(label, shown)| (label.replace(' ', "_"), Value::from(shown))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn unused(config: &Config) -> impl Iterator<Item = &str> {

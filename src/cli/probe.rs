@@ -24,6 +24,13 @@ pub(crate) struct Url {
     pub(crate) target: String,
 }
 
+impl Url {
+    /// Another page of the same address.
+    pub(crate) fn page(&self, target: &str) -> Url {
+        Url { authority: self.authority.clone(), target: target.to_owned() }
+    }
+}
+
 impl FromStr for Url {
     type Err = String;
 
@@ -43,10 +50,10 @@ impl FromStr for Url {
 
 /// How the admin page is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Method {
+pub(crate) enum Method<'a> {
     Get,
-    /// Without a body.
-    Post,
+    /// With this body.
+    Post(&'a str),
 }
 
 pub(crate) fn run(args: ProbeArgs) -> ExitCode {
@@ -63,24 +70,29 @@ pub(crate) fn run(args: ProbeArgs) -> ExitCode {
     }
 }
 
-/// The status and the beginning of the body.
+/// The status and the body.
 ///
 /// # Errors
 /// What went wrong, in words.
-pub(crate) fn ask(url: &Url, method: Method) -> Result<(u16, String), String> {
+pub(crate) fn ask(url: &Url, method: Method<'_>) -> Result<(u16, String), String> {
     let said = |error: std::io::Error| error.to_string();
     let addr = url.authority.to_socket_addrs().map_err(said)?.next().ok_or("the name has no address")?;
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).map_err(said)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(said)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(said)?;
-    let line = match method {
-        Method::Get => "GET",
-        Method::Post => "POST",
+    let (line, body) = match method {
+        Method::Get => ("GET", ""),
+        Method::Post(body) => ("POST", body),
     };
-    let request = format!("{line} {} HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", url.target, url.authority);
+    let Url { authority, target } = url;
+    let head = format!("{line} {target} HTTP/1.1\r\nhost: {authority}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let request = head + body;
     stream.write_all(request.as_bytes()).map_err(said)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(said)?;
+    if answer.len() as u64 == ANSWER_BYTES_MAX {
+        return Err(format!("the answer is longer than {ANSWER_BYTES_MAX} bytes"));
+    }
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok()).ok_or("that was no HTTP answer")?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
@@ -89,8 +101,8 @@ pub(crate) fn ask(url: &Url, method: Method) -> Result<(u16, String), String> {
 
 /// Above the two seconds that /livez gives a shard, so that its answer is heard.
 const PATIENCE: Duration = Duration::from_millis(2500);
-/// What is read of an answer; a probe's is a line.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// What is read of an answer. A probe's is a line; the longest is a configuration.
+const ANSWER_BYTES_MAX: u64 = 2 * crate::config::limits::CONFIG_FILE_BYTES_MAX as u64;
 
 #[cfg(test)]
 mod tests;

@@ -71,7 +71,7 @@ fn state_dir(text: &str) -> Option<PathBuf> {
 
 fn reload(config: &Config) -> Result<(), String> {
     let url = Url { authority: config.admin.listen.to_string(), target: "/-/reload".to_owned() };
-    match ask(&url, Method::Post) {
+    match ask(&url, Method::Post("")) {
         Ok((200, _)) => Ok(()),
         Ok((_, body)) => Err(body.trim_end().to_owned()),
         Err(why) => Err(format!("nobody answers on {} ({why}): start headrace, or send it SIGHUP", url.authority)),

@@ -1,5 +1,7 @@
-//! `headrace routes explain`: which upstream and endpoint a request would go to, and why. From the configuration alone: nothing is in
-//! flight, nothing was reported or remembered, and nothing is asked of a running gateway.
+//! `headrace routes explain`: which upstream and endpoint a request would go to, and why. From a configuration alone (nothing is in flight,
+//! nothing was reported or remembered), or from the shards of a running gateway (`live`).
+
+mod live;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Output;
 use super::check::show_endpoint;
+use super::probe::Url;
 use crate::config::{Config, Upstream};
 use crate::control::{Asked, Explained, explain};
 
@@ -28,8 +31,11 @@ enum RoutesCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "admin", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ask the running gateway with this admin page (like http://127.0.0.1:9090): with its loads, its health and what it remembers.
+    #[arg(long, value_name = "URL")]
+    pub(crate) admin: Option<Url>,
     /// The model that is asked for. Default: the one the body names.
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
@@ -57,19 +63,27 @@ fn field(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn run(args: RoutesArgs) -> ExitCode {
     let RoutesCommand::Explain(args) = args.command;
-    let config = match super::load(&args.config) {
-        Ok(config) => config,
-        Err(error) => {
-            super::report_load_error(&args.config, &error);
-            return ExitCode::FAILURE;
+    let output = args.output;
+    let told = match (args.admin.clone(), args.config.clone()) {
+        (Some(admin), _) => asked(args).and_then(|asked| live::ask_gateway(&admin, &asked)).map(|told| (live::human(&told), told)),
+        (None, path) => {
+            let path = path.unwrap_or_default();
+            let config = match super::load(&path) {
+                Ok(config) => config,
+                Err(error) => {
+                    super::report_load_error(&path, &error);
+                    return ExitCode::FAILURE;
+                }
+            };
+            let explained = asked(args).and_then(|asked| explain(&config, &asked));
+            explained.map(|explained| (human(&config, &explained), as_json(&config, &explained)))
         }
     };
-    let output = args.output;
-    match asked(args).and_then(|asked| explain(&config, &asked)) {
-        Ok(explained) => {
+    match told {
+        Ok((human, json)) => {
             match output {
-                Output::Human => super::say(human(&config, &explained).trim_end()),
-                Output::Json => super::say_json(&as_json(&config, &explained)),
+                Output::Human => super::say(human.trim_end()),
+                Output::Json => super::say_json(&json),
             }
             ExitCode::SUCCESS
         }
@@ -148,7 +162,7 @@ pub(super) fn human(config: &Config, explained: &Explained) -> String {
 
 fn notes(upstream: &Upstream, explained: &Explained) -> Vec<String> {
     let mut notes =
-        vec!["told from the configuration: nothing in flight, no reports, no prompts remembered, all endpoints usable".to_owned()];
+        vec!["told from the configuration: nothing in flight, no reports, no prompts remembered, all endpoints usable (--admin asks a running gateway)".to_owned()];
     if explained.is_merged {
         notes.push(
             "requests with mergeable items are coalesced: their lane takes the endpoints in turn, each up to its in_flight".to_owned(),

@@ -21,7 +21,7 @@ mod streams;
 pub mod units;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use admission::{Admission, Concurrency, ConcurrencyLimit, MemoryMax};
 pub use check::{check, parse_listen};

@@ -4,7 +4,7 @@
 mod admission;
 mod documents;
 mod fuzz;
-mod golden;
+pub(crate) mod golden;
 mod steering;
 
 use std::time::Duration;

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+use super::ask;
 use super::orders;
 use super::plane::Plane;
 use super::thread::Beat;
@@ -45,6 +46,8 @@ fn routes(plane: Arc<Plane>) -> Router {
         .route("/rollouts", get(orders::all_rollouts))
         .route("/rollouts/{*model}", get(orders::one_rollout).post(orders::order_rollout))
         .route("/-/reload", post(orders::reload))
+        .route("/-/config", get(ask::configuration))
+        .route("/-/explain", post(ask::explain))
         .fallback(nowhere)
         .with_state(plane)
 }
@@ -55,6 +58,8 @@ const INDEX: &str = r#"headrace admin
   /metrics  counters for Prometheus (OpenMetrics text)
   /rollouts the targets of split models and what they serve
 From this host, not from a browser:
+  GET  /-/config         the configuration in force, without its comments
+  POST /-/explain        where a request would go (headrace routes explain --admin)
   POST /-/reload         read the configuration again
   POST /rollouts/MODEL   {"action":"start"}, {"action":"promote"}, {"action":"abort"}, {"action":"weight","target":"...","percent":20}
 "#;

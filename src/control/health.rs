@@ -34,7 +34,7 @@ pub(super) async fn watch(plane: Arc<Plane>) {
                 watch.tell(&plane);
             }
             Some(result) = inbox.recv() => {
-                watch.take(result);
+                watch.take(&plane, result);
                 watch.tell(&plane);
             }
             Some(_) = probes.join_next(), if !probes.is_empty() => {}
@@ -135,12 +135,13 @@ impl Watch {
         probes
     }
 
-    fn take(&mut self, (generation, index, result): ProbeResult) {
+    fn take(&mut self, plane: &Plane, (generation, index, result): ProbeResult) {
         if self.generation != Some(generation) {
             return;
         }
         let Some(target) = self.targets.get_mut(index) else { return };
-        let Target { rules, upstream_name, authority, state, .. } = target;
+        let Target { rules, upstream, endpoint, upstream_name, authority, state, .. } = target;
+        plane.count_probe(generation, *upstream, *endpoint, result.is_ok());
         if !state.handle_result(result.is_ok(), rules) {
             return;
         }

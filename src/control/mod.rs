@@ -1,10 +1,11 @@
 //! The control plane: brings a gateway up (`boot`, `crew`, `thread`, `listen`, `resolve`), watches over it and brings it down
 //! (`supervise`, on the control thread; `memory` against its ceiling), hands it new configurations (`plane`, `reload`, `load`), asks engines for
-//! their load (`scrape`), and answers operators (`admin`, `log`). The one room that may block, lock and ask the operating system for names and files. It sees no request: shards serve, and
+//! their load (`scrape`), and answers operators (`admin`, `ask`, `log`). The one room that may block, lock and ask the operating system for names and files. It sees no request: shards serve, and
 //! go on serving with their last snapshot whatever happens here.
 #![expect(clippy::disallowed_types, reason = "what control, its admin page and the shards' threads share is behind Arc, Mutex and atomics")]
 
 mod admin;
+mod ask;
 mod boot;
 mod crew;
 mod error;

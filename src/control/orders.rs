@@ -60,18 +60,18 @@ pub(super) async fn reload(State(plane): State<Arc<Plane>>, ConnectInfo(asker): 
     }
 }
 
-fn stranger(asker: Asker, headers: &HeaderMap) -> Option<Response> {
+pub(super) fn stranger(asker: Asker, headers: &HeaderMap) -> Option<Response> {
     if !asker.0.ip().to_canonical().is_loopback() {
-        return Some(refusal(StatusCode::FORBIDDEN, "changes are taken from this host only: ask from there"));
+        return Some(refusal(StatusCode::FORBIDDEN, "this is for operators on this host only: ask from there"));
     }
     let browser = headers.contains_key(header::ORIGIN);
-    browser.then(|| refusal(StatusCode::FORBIDDEN, "changes are not taken from pages in a browser: use curl or `headrace`"))
+    browser.then(|| refusal(StatusCode::FORBIDDEN, "this is not for pages in a browser: use curl or `headrace`"))
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{value:#}\n")).into_response()
 }
 
-fn refusal(status: StatusCode, why: &str) -> Response {
+pub(super) fn refusal(status: StatusCode, why: &str) -> Response {
     (status, format!("{why}\n")).into_response()
 }

@@ -24,6 +24,7 @@ use crate::metrics::{Breakers, Registry, ShardMetrics};
 use crate::policy::Router;
 use crate::runtime::RealClock;
 use crate::shard::{Message, ShardSnapshot};
+use crate::sys::Instant;
 
 #[derive(Debug)]
 pub(super) struct Plane {
@@ -39,6 +40,8 @@ pub(super) struct Plane {
     told_drain: AtomicBool,
     notify: Notify,
     cut: AtomicBool,
+    /// The text of the configuration in force, where it came from a file.
+    written: Mutex<Option<String>>,
     /// The generation of the current configuration, for those who work under it.
     changes: watch::Sender<u32>,
 }
@@ -78,6 +81,7 @@ impl Plane {
             told_drain: AtomicBool::new(false),
             notify,
             cut: AtomicBool::new(false),
+            written: Mutex::new(None),
             changes,
         }
     }
@@ -98,6 +102,11 @@ impl Plane {
 
     pub(super) fn drain_timeout(&self) -> Duration {
         self.current().config.server.drain_timeout
+    }
+
+    /// What time it is for the shards.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
     }
 
     /// The metrics as Prometheus reads them.
@@ -135,6 +144,14 @@ impl Plane {
         self.current().registry.breakers()
     }
 
+    /// Counts a probe; one of a configuration that was replaced meanwhile names other endpoints.
+    pub(super) fn count_probe(&self, generation: u32, upstream: UpstreamId, endpoint: u32, good: bool) {
+        let mut current = self.current();
+        if current.generation == generation {
+            current.registry.probed(upstream, endpoint, good);
+        }
+    }
+
     /// What an upstream and one of its endpoints are called.
     pub(super) fn endpoint_names(&self, upstream: UpstreamId, endpoint: u32) -> (String, String) {
         let current = self.current();
@@ -159,18 +176,18 @@ impl Plane {
             Some(path) => load_text(path).map_err(ReloadError::Load),
             None => Err(ReloadError::NoFile),
         };
-        match loaded {
-            Ok((text, config)) => {
-                self.reload(Ok(config))?;
-                self.keep(&text);
-                Ok(())
-            }
-            Err(error) => self.reload(Err(error)),
-        }
+        self.take(loaded.map(|(text, config)| (Some(text), config)))
     }
 
-    /// Keeps the text of the configuration in force where `headrace rollback` finds it, if there is such a place.
+    /// What is written in the configuration in force, without its comments: those may say what is nobody's business.
+    pub(super) fn written(&self) -> Option<String> {
+        let text = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        toml::to_string(&text.parse::<toml::Table>().ok()?).ok()
+    }
+
+    /// Keeps the text of the configuration in force, also where `headrace rollback` finds it, if there is such a place.
     pub(super) fn keep(&self, text: &str) {
+        self.note_text(Some(text.to_owned()));
         let Some(folder) = self.current().config.server.state_dir.clone() else { return };
         if let Err(error) = ConfigStore::new(&folder).keep(text) {
             tracing::error!(
@@ -180,6 +197,10 @@ impl Plane {
         }
     }
 
+    fn note_text(&self, text: Option<String>) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
     /// The file to look at for changes, when the configuration asks for that.
     pub(super) fn watched(&self) -> Option<PathBuf> {
         self.config_path.clone().filter(|_| self.current().config.server.watch_config)
@@ -187,9 +208,17 @@ impl Plane {
 
     /// As [`Plane::reload_file`] with a configuration that is there already (or the reason why it is not, which is counted).
     pub(super) fn reload(&self, loaded: Result<Config, ReloadError>) -> Result<(), ReloadError> {
+        self.take(loaded.map(|config| (None, config)))
+    }
+
+    fn take(&self, loaded: Result<(Option<String>, Config), ReloadError>) -> Result<(), ReloadError> {
         let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         self.notify.reloading();
-        let result = loaded.and_then(|config| self.apply(config));
+        let result = loaded.and_then(|(text, config)| self.apply(config).map(|()| text));
+        let result = result.map(|text| match text {
+            Some(text) => self.keep(&text),
+            None => self.note_text(None),
+        });
         self.notify.ready();
         self.current().registry.reloaded(result.is_ok());
         match &result {

@@ -1,6 +1,6 @@
 //! All that crosses cores: bounded inboxes with doorbells (`inbox`, `doorbell`), counter blocks one shard writes and the
 //! scraper reads (`counters`), how much each shard has to do (`loads`) and has at an upstream with a limit (`shares`), how near memory is
-//! to its ceiling (`pressure`), numbers control sets and shards read (`dials`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
+//! to its ceiling (`pressure`), numbers control sets and shards read (`dials`), one answer to an operator's question (`reply`), and values shared whole (`shared`: snapshots). It knows neither what a message says nor what a
 //! counter means (shard and metrics do), makes no system call (a bell is a [`Ring`] it is given) and never waits.
 #![expect(clippy::disallowed_types, reason = "the room where Arc and atomics live")]
 
@@ -10,6 +10,7 @@ pub mod doorbell;
 mod inbox;
 mod loads;
 mod pressure;
+mod reply;
 mod shared;
 mod shares;
 
@@ -22,6 +23,7 @@ pub use doorbell::{Doorbell, Ring};
 pub use inbox::{Bell, FlagBell, Inbox, Mesh, Port, Sender};
 pub use loads::Load;
 pub use pressure::{Level, Pressure};
+pub use reply::{Awaited, Reply, reply};
 pub use shared::Shared;
 pub use shares::{Share, Shares};
 

@@ -118,6 +118,8 @@ metrics! {
         "Breakers that opened, half opened or closed, over shards";
     BreakerState Gauge "headrace_breaker_state" ["upstream", "endpoint", "state"]
         "Shards whose breaker for the endpoint is in the state";
+    HealthProbes Counter "headrace_health_probes_total" ["upstream", "endpoint", "result"]
+        "Active probes of endpoints, by whether they were answered as expected: ok or failed";
     EndpointPauses Counter "headrace_endpoint_pauses_total" ["upstream", "endpoint"]
         "Pauses that the endpoint asked for with Retry-After";
     RetriesRefused Counter "headrace_retries_refused_total" ["upstream"]

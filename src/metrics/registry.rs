@@ -45,6 +45,8 @@ pub struct Registry {
     /// Of split models: shares now by model and target, events so far by model and event.
     shares: BTreeMap<[String; 2], u64>,
     events: BTreeMap<[String; 2], u64>,
+    /// Probes by upstream, endpoint and result: of every endpoint that was ever probed, as with its calls.
+    probes: BTreeMap<[String; 3], u64>,
 }
 
 /// What one target of a split model answered under the current snapshot.
@@ -116,6 +118,7 @@ impl Registry {
             upgrades_failed: 0,
             shares: BTreeMap::new(),
             events: BTreeMap::new(),
+            probes: BTreeMap::new(),
         };
         let handles = registry.add_snapshot(config);
         (registry, handles)
@@ -186,6 +189,14 @@ impl Registry {
     /// Counts what happened to a model's shares.
     pub fn rollout_event(&mut self, model: &str, event: &str) {
         *self.events.entry([model.to_owned(), event.to_owned()]).or_default() += 1;
+    }
+
+    /// Counts a probe of an endpoint of the current snapshot.
+    pub fn probed(&mut self, upstream: UpstreamId, endpoint: u32, good: bool) {
+        let endpoints = self.snapshots.last().and_then(|current| current.endpoints.get(upstream.0 as usize));
+        let Some([upstream, endpoint]) = endpoints.and_then(|endpoints| endpoints.get(endpoint as usize)).cloned() else { return };
+        let result = if good { "ok" } else { "failed" };
+        *self.probes.entry([upstream, endpoint, result.to_owned()]).or_default() += 1;
     }
 
     /// Upstreams (of the current snapshot) none of whose endpoints is thought healthy at `now`: not ready for them. An endpoint
@@ -288,6 +299,7 @@ impl Registry {
         for (metric, series) in [(Metric::SplitShare, &self.shares), (Metric::RolloutEvents, &self.events)] {
             series.iter().for_each(|(labels, value)| tally.add(metric, labels.to_vec(), [*value]));
         }
+        self.probes.iter().for_each(|(labels, count)| tally.add(Metric::HealthProbes, labels.to_vec(), [*count]));
         tally.add(Metric::UpgradesFailed, Vec::new(), [self.upgrades_failed]);
         tally.add(Metric::ConfigSnapshots, Vec::new(), [self.snapshots.len() as u64]);
     }

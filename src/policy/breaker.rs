@@ -26,6 +26,18 @@ pub enum BreakerState {
     HalfOpen,
 }
 
+impl BreakerState {
+    /// The value of the `state` label, and the word in an explanation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        }
+    }
+}
+
 /// Why a breaker opened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Tripped {

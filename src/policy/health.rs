@@ -163,6 +163,17 @@ impl Health {
         self.endpoints.get(endpoint as usize).map_or(BreakerState::Closed, |state| state.breaker.state())
     }
 
+    /// All that is held against `endpoint`, for whoever asks why it is not used.
+    #[must_use]
+    pub fn standing(&self, endpoint: u32, now: Instant) -> Standing {
+        let state = self.endpoints.get(endpoint as usize);
+        Standing {
+            breaker: self.state(endpoint),
+            down: state.is_some_and(|state| state.down),
+            paused: state.map_or(Duration::ZERO, |state| state.paused_until.since(now)),
+        }
+    }
+
     /// When the first of the paused endpoints may be called again; `None` when none is paused.
     #[must_use]
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
@@ -177,6 +188,16 @@ impl Health {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(0)
     }
+}
+
+/// What is known of an endpoint's health.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    pub breaker: BreakerState,
+    /// The probes say so.
+    pub down: bool,
+    /// For so long it asked not to be called; zero when it did not.
+    pub paused: Duration,
 }
 
 impl View<'_> {

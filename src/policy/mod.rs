@@ -28,7 +28,7 @@ pub use adaptive::{Adaptive, Round};
 pub use balance::{Ask, Balancer, Candidate, Choice, Explanation, Prompt, Report, Why, Wish, hash_bytes, join};
 pub use breaker::{BreakerState, CallEnd, Change, Ended, Tripped};
 pub use engine::{read_orca, read_scrape};
-pub use health::{Health, View};
+pub use health::{Health, Standing, View};
 pub use hedge::Hedger;
 pub use limit::{Limit, ShardClaim, next_shard};
 pub use path::{PathError, normal_form};

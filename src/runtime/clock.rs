@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sys::Instant;
 
@@ -60,4 +61,18 @@ impl Clock {
             Source::Virtual(hand) => hand.get(),
         }
     }
+
+    /// What time it is for people: the time since 1970 by the system's clock, which may jump. Pretended clocks start in a year's first
+    /// moment. Only for comparing with dates that others wrote.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn wall(&self) -> Duration {
+        match &self.0 {
+            Source::Real { .. } => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Source::Virtual(hand) => VIRTUAL_START + hand.get().since(Instant::ZERO),
+        }
+    }
 }
+
+/// Thu, 01 Jan 2026 00:00:00 GMT.
+const VIRTUAL_START: Duration = Duration::from_secs(1_767_225_600);

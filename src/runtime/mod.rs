@@ -124,6 +124,12 @@ impl Rt {
         self.0.now.get()
     }
 
+    /// What time it is for people (see [`Clock::wall`]). Reads a clock: only where a date must be understood.
+    #[must_use]
+    pub fn wall(&self) -> Duration {
+        self.0.clock.wall()
+    }
+
     /// How long to look for work before sleeping (adaptive: it stops when it does not pay). Zero, the default, never spins.
     pub fn set_spin(&self, window: Duration) {
         self.0.spin.borrow_mut().set_window(window);

@@ -16,12 +16,14 @@ use super::respond::push_request_id;
 use super::route::rendered;
 use super::snapshot::Snapshot;
 use super::split;
+use super::wish::{self, add_body, wish_of_head};
 use crate::batch::Failure;
 use crate::config::{Canned, Fallback, ModelId};
 use crate::http::{Framing, Method, Version, write_own_response};
 use crate::json::Model;
 use crate::llm::is_context_length;
 use crate::metrics::FallbackReason;
+use crate::policy::Operation;
 
 /// A model call as it came, kept while something else may have to serve it.
 pub(super) struct Spare {
@@ -136,8 +138,17 @@ fn plan_for(shard: &Shard, snapshot: &Snapshot, connection: &Connection, request
     };
     let framing = Framing::Length(body.len() as u64);
     let rendered = rendered(shard, snapshot, connection, head, request, target.upstream, framing);
-    // What the first target was asked by (its prompt, its session) says nothing of where another one should go.
-    ForwardPlan::whole(shard, target.upstream, rendered, body, None)
+    // Asked anew: another upstream may go by another field, and its prompts are remembered under its own model's name.
+    let upstream = snapshot.config.upstream(target.upstream);
+    let steered = wish_of_head(upstream, wish::Head { head: &connection.head, bytes: head, client: &connection.client });
+    let steered = steered.map(|mut steered| {
+        let path = request.normal_path.as_deref().unwrap_or_else(|| connection.head.path.of(head));
+        if let Some(operation) = Operation::from_path(path) {
+            add_body(&mut steered, upstream, operation, target.name.as_bytes(), &body);
+        }
+        steered
+    });
+    ForwardPlan::whole(shard, target.upstream, rendered, body, steered)
 }
 
 /// Which fault leads on; none where the client's request is at fault, or a part of an answer is out.

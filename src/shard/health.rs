@@ -8,7 +8,7 @@ use super::snapshot::Snapshot;
 use super::upstream::{InFlight, Upstream};
 use crate::config::limits::PAUSE_MAX;
 use crate::config::{Breaker, Share, UpstreamId};
-use crate::http::{Known, ResponseHead};
+use crate::http::{ResponseHead, RetryAfter};
 use crate::metrics::{BreakerTo, UpstreamOutcome};
 use crate::policy::{BreakerState, CallEnd, Change, Tripped};
 
@@ -108,7 +108,7 @@ impl InFlight {
         if !matches!(head.status, 429 | 503) {
             return None;
         }
-        let asked = retry_after(head, bytes)?;
+        let asked = RetryAfter::of(head, bytes)?.wait(|| shard.rt.wall());
         let of_client = head.status == 429 && snapshot.config.upstream(self.upstream()).forward_authorization;
         if !of_client && !asked.is_zero() {
             let until = shard.rt.now() + asked.min(PAUSE_MAX);
@@ -117,15 +117,6 @@ impl InFlight {
         }
         Some(asked)
     }
-}
-
-/// `retry-after-ms`, else Retry-After in seconds (RFC 9110 10.2.3); its date form is not waited for: the backoff's own time serves.
-pub(super) fn retry_after(head: &ResponseHead, bytes: &[u8]) -> Option<Duration> {
-    let named = |field: &&crate::http::Field| field.name.of(bytes).eq_ignore_ascii_case(b"retry-after-ms");
-    let number = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
-    let millis = head.fields.iter().find(named).and_then(|field| number(field.value.of(bytes)));
-    let seconds = || number(head.field(Known::RetryAfter)?.of(bytes));
-    millis.map(Duration::from_millis).or_else(|| seconds().map(Duration::from_secs))
 }
 
 const fn number_of(why: Tripped) -> u64 {

@@ -49,7 +49,7 @@ use crate::runtime::{Detached, Listener, Rt, TaskId};
 use crate::sys::Instant;
 
 pub use error::{Error, Fault};
-pub use explain::{Asked, Explained, explain};
+pub use explain::{Asked, Explained, Question, Told, ToldEndpoint, explain};
 pub use health::{Probed, why_opened};
 pub use snapshot::ShardSnapshot;
 
@@ -74,6 +74,8 @@ pub enum Message {
     Probed(Box<Probed>),
     /// What engines said of their load, from control.
     Reports(Shared<Reports>),
+    /// What an operator wants to know, from control.
+    Question(Box<Question>),
     /// Finish what is begun, begin nothing.
     Drain,
     /// A successor accepts from now on: finish what is begun, and what is asked on connections that are open.

@@ -61,6 +61,7 @@ impl Shard {
                 Some(Message::Snapshot(made)) => self.take_snapshot(Snapshot::new(*made, self.id)),
                 Some(Message::Probed(probed)) => self.take_probed(&probed),
                 Some(Message::Reports(reports)) => self.take_reports(&reports),
+                Some(Message::Question(question)) => self.answer_question(*question),
                 Some(Message::Drain) => self.drain(),
                 Some(Message::Leave) => self.leave(),
                 None => return,
@@ -81,6 +82,7 @@ impl Shard {
                 | Message::Snapshot(_)
                 | Message::Probed(_)
                 | Message::Reports(_)
+                | Message::Question(_)
                 | Message::Drain
                 | Message::Leave => {}
             }

@@ -23,7 +23,7 @@ use crate::sys::{Instant, Parts};
 /// What a shard keeps for one upstream of a snapshot.
 pub(super) struct Upstream {
     addresses: Vec<Option<Address>>,
-    balancer: RefCell<Balancer>,
+    pub(super) balancer: RefCell<Balancer>,
     pub(super) health: RefCell<Health>,
     pub(super) budget: RefCell<Budget>,
     /// By endpoint; the last used stands last, the oldest first.

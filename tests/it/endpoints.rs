@@ -109,4 +109,6 @@ fn probes_take_an_endpoint_out_on_every_shard_and_bring_it_back() {
     well.store(true, Ordering::Relaxed);
     eventually("both shards know", || unhealthy() == 0.0);
     assert_eq!(served_by(&gate), ["from the sick one"; 8]);
+    let probes = |result| gate.metric("headrace_health_probes_total", &[("upstream", "up"), ("result", result)]);
+    assert!(probes("failed") >= 2.0 && probes("ok") >= 1.0, "{} {}", probes("failed"), probes("ok"));
 }

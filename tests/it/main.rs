@@ -32,6 +32,7 @@ mod endpoints;
 mod forward;
 mod hostile;
 mod leave;
+mod live;
 mod read;
 mod reload;
 mod rollback;

@@ -1,5 +1,6 @@
-//! `headrace check --diff OLD NEW`: what a reload would change. It compares what is written, entry by entry: tables of a list are
-//! known by their name, models, upstreams and routes among them may stand in another order.
+//! `headrace check --diff OLD NEW` and `--live`: what a reload would change against another file, or against what a process serves. It
+//! compares what is written, entry by entry: tables of a list are known by their name, models, upstreams and routes among them may
+//! stand in another order. Exit codes: 0 a reload takes it, 1 it cannot be told, 3 a reload refuses it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,35 +9,77 @@ use std::process::ExitCode;
 use serde_json::json;
 use toml::{Table, Value};
 
+use super::super::probe::{Method, Url, ask};
 use super::super::{Output, complain, load_text, report_load_error, say, say_json};
+use crate::config::{Config, check};
 use crate::control::needs_restart;
 
 pub(super) fn run(old: &Path, new: &Path, output: Output) -> ExitCode {
-    let mut loaded = Vec::new();
-    for path in [old, new] {
-        match load_text(path) {
-            Ok((text, config)) => loaded.push((flat(&text), config)),
-            Err(error) => {
-                report_load_error(path, &error);
-                return ExitCode::FAILURE;
+    match (load_text(old), load_text(new)) {
+        (Ok(old), Ok(new)) => tell(&old, &new, output),
+        (old_loaded, new_loaded) => {
+            for (path, loaded) in [(old, old_loaded), (new, new_loaded)] {
+                if let Err(error) = loaded {
+                    report_load_error(path, &error);
+                }
             }
+            ExitCode::FAILURE
         }
     }
-    let [(old, old_config), (new, new_config)] = loaded.as_slice() else {
-        complain("headrace check: two files are needed");
-        return ExitCode::FAILURE;
+}
+
+/// Against what the process serves that is asked at `live`, or where the file itself says.
+pub(super) fn run_live(live: Option<&Url>, new: &Path, output: Output) -> ExitCode {
+    let new_loaded = match load_text(new) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            report_load_error(new, &error);
+            return ExitCode::FAILURE;
+        }
     };
-    let (changes, restart) = (changes(old, new), needs_restart(old_config, new_config));
+    let here = Url { authority: new_loaded.1.admin.listen.to_string(), target: String::new() };
+    match served(&live.unwrap_or(&here).page("/-/config")) {
+        Ok(old) => tell(&old, &new_loaded, output),
+        Err(why) => {
+            complain(&format!("headrace check: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the running process serves.
+fn served(url: &Url) -> Result<Loaded, String> {
+    let Url { authority, .. } = url;
+    let help = "start headrace, or name its admin address with --live=http://HOST:PORT";
+    let answer = ask(url, Method::Get).map_err(|why| format!("nobody answers on {authority} ({why}): {help}"))?;
+    let text = match answer {
+        (200, text) => text,
+        (status, why) => return Err(format!("{authority} does not tell its configuration ({status}): {}", why.trim_end())),
+    };
+    let config = check(&format!("configuration of {authority}"), &text)
+        .map_err(|mistakes| format!("the process runs what this program does not take; use its own version.\n{mistakes}"))?;
+    Ok((text, config))
+}
+
+fn tell((old, old_config): &Loaded, (new, new_config): &Loaded, output: Output) -> ExitCode {
+    let (old, new) = (flat(old), flat(new));
+    let (changes, restart) = (changes(&old, &new), needs_restart(old_config, new_config));
     match output {
         Output::Human => say(&human(&changes, &restart)),
         Output::Json => say_json(&json!({
-            "ok": true,
+            "ok": restart.is_empty(),
             "changes": changes.iter().map(|one| json!({ "key": one.key, "old": one.old, "new": one.new })).collect::<Vec<_>>(),
             "restart": restart,
         })),
     }
-    ExitCode::SUCCESS
+    if restart.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
 }
+
+/// A text and what it means.
+type Loaded = (String, Config);
+
+/// Exit code: a reload would refuse it.
+const REFUSED: u8 = 3;
 
 /// One key that differs.
 #[derive(PartialEq, Eq, Debug)]

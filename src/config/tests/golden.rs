@@ -36,7 +36,7 @@ fn five_mistakes_are_told_in_one_run() {
 }
 
 /// Compares with the recorded text, or records it when HEADRACE_BLESS is set.
-pub(super) fn compare(path: &Path, found: &str) {
+pub(crate) fn compare(path: &Path, found: &str) {
     if std::env::var_os("HEADRACE_BLESS").is_some() {
         write(path, found);
         return;
@@ -45,7 +45,7 @@ pub(super) fn compare(path: &Path, found: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test reads its files")]
-pub(super) fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

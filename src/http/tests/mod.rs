@@ -14,6 +14,7 @@ mod properties;
 mod request;
 mod request_meaning;
 mod response;
+mod retry_after;
 mod sse;
 mod websocket;
 mod write;

@@ -93,6 +93,8 @@ fn every_method_counts_where_it_says() {
     registry.set_memory(5000, Some(7000));
     registry.set_shares([(["bge".to_owned(), "gpu0".to_owned()], 2500)]);
     registry.rollout_event("bge", "step");
+    registry.probed(UpstreamId(0), 1, false);
+    registry.probed(UpstreamId(0), 99, true);
     let counts = registry.split_counts(ModelId(0));
     assert_eq!((counts.ok, counts.client_errors, counts.errors, counts.times.iter().sum::<u64>()), (0, 0, 1, 1));
     let samples = scrape(&mut registry);
@@ -153,6 +155,7 @@ fn every_method_counts_where_it_says() {
         ("headrace_split_duration_seconds_sum", "model=bge,target=gpu0", 0.003),
         ("headrace_split_share", "model=bge,target=gpu0", 2500.0),
         ("headrace_rollout_events_total", "model=bge,event=step", 1.0),
+        ("headrace_health_probes_total", "upstream=gpu0,endpoint=unix:/run/vllm.sock,result=failed", 1.0),
         ("headrace_shadow_requests_total", "model=bge,outcome=full", 1.0),
         ("headrace_build_info", concat!("version=", env!("CARGO_PKG_VERSION")), 1.0),
         ("headrace_config_reloads_total", "result=ok", 0.0),

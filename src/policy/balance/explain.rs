@@ -31,10 +31,17 @@ pub struct Explanation {
 }
 
 impl Balancer {
-    /// What [`Balancer::choose`] would do, without doing it.
+    /// What [`Balancer::choose`] would do now. Whose turn it is stays as it was, and nothing is copied but the counts: what is remembered
+    /// of prompts may be large (and only grows younger by being looked at).
     #[must_use]
-    pub fn explain(&self, ask: &Ask<'_>, usable: &dyn Fn(u32) -> bool) -> Explanation {
-        let choice = self.clone().choose(ask, usable);
+    pub fn explain(&mut self, ask: &Ask<'_>, usable: &dyn Fn(u32) -> bool) -> Explanation {
+        let (endpoints, next) = (self.endpoints.clone(), self.next);
+        let choice = self.choose(ask, usable);
+        (self.endpoints, self.next) = (endpoints, next);
+        self.explained(choice, ask, usable)
+    }
+
+    fn explained(&self, choice: Option<Choice>, ask: &Ask<'_>, usable: &dyn Fn(u32) -> bool) -> Explanation {
         let why = choice.map_or(Why::LeastInFlight, |choice| choice.why);
         let wish = ask.wish;
         let key = match why {

@@ -77,6 +77,31 @@ fn a_server_that_asks_for_more_time_than_there_is_patience_is_left_alone() {
 }
 
 #[test]
+fn a_pause_may_be_a_date() {
+    // By the server's own clock, whatever ours says; and by ours, which is at the year's first moment.
+    let by_date = "date: Mon, 01 Jan 2001 00:00:00 GMT\r\nretry-after: Mon, 01 Jan 2001 00:00:09 GMT\r\n";
+    for fields in [by_date, "retry-after: Thu, 01 Jan 2026 00:00:09 GMT\r\n"] {
+        let world = World::in_virtual_time(&config("", ""), |_, number| match number {
+            0 => Reply::Bytes(answer("503 Busy", fields, "{}")),
+            _ => Reply::Bytes(ok("{\"fine\":1}")),
+        });
+        assert!(world.transcript(&post(CHAT, BODY)).contains(fields), "as it was said");
+        let paused = world.transcript(&post(CHAT, BODY));
+        assert!(paused.contains("x-headrace-error: upstream_paused\r\n") && paused.contains("retry-after: 9\r\n"), "{paused}");
+        let rt = world.rt.clone();
+        world.run(async move { rt.sleep_until(rt.now() + Duration::from_secs(9)).await });
+        let after = world.transcript(&post(CHAT, BODY));
+        assert!(after.ends_with("{\"fine\":1}"), "{after}");
+    }
+    let over = "retry-after: Mon, 01 Jan 2001 00:00:00 GMT\r\n";
+    let world = World::in_virtual_time(&config("", ""), move |_, _| Reply::Bytes(answer("503 Busy", over, "{}")));
+    for _ in 0..2 {
+        assert!(world.transcript(&post(CHAT, BODY)).starts_with("HTTP/1.1 503 Busy\r\n"), "a date that is over asks for nothing");
+    }
+    assert_eq!(world.sum("headrace_endpoint_pauses_total", "upstream=\"up\""), 0.0);
+}
+
+#[test]
 fn a_pause_that_is_short_is_waited_for() {
     let world = World::new(&config(RETRY, ""), |_, number| match number {
         0 => Reply::Bytes(answer("429 Slow Down", "retry-after-ms: 40\r\n", "{}")),
@@ -178,6 +203,49 @@ fn an_error_in_pieces_is_looked_at_whole_and_passed_on_as_it_came() {
         World::new(&config("", "fallback = [\"sorry\"]"), move |_, _| Reply::Bytes([chunked.as_slice(), b"1\r\n}\r\n0\r\n\r\n"].concat()));
     let got = world.transcript(&post(CHAT, BODY));
     assert!(got.starts_with("HTTP/1.1 400 ") && got.contains("{\"a\":12") && got.ends_with("0\r\n\r\n"), "{got}");
+}
+
+#[test]
+fn a_fallback_is_steered_by_what_its_own_upstream_asks_for() {
+    let config = r#"
+[[upstreams]]
+name = "dead"
+endpoints = ["http://127.0.0.1:1"]
+affinity = { header = "x-other" }
+[[upstreams]]
+name = "spare"
+endpoints = ["$UP", "$OTHER"]
+AFFINITY
+[[models]]
+name = "big"
+upstream = "dead"
+fallback = ["small"]
+[[models]]
+name = "small"
+upstream = "spare"
+"#;
+    let host = |head: &str| head.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)).unwrap();
+    // By a field of the head, and by the beginning of the prompt.
+    for (affinity, by_field) in [("affinity = { header = \"x-session\" }", true), ("prefix_affinity = {}", false)] {
+        let world = World::new(&config.replace("AFFINITY", affinity), |_, _| Reply::Bytes(ok("{}")));
+        let mut places = std::collections::BTreeMap::<usize, Vec<String>>::new();
+        for _ in 0..3 {
+            for session in 0..12 {
+                let text = format!("{session} ").repeat(400);
+                let body = format!("{{\"model\":\"big\",\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}");
+                let field = if by_field { format!("x-session: s{session}\r\n") } else { String::new() };
+                let request = post(CHAT, &body).replacen("host: gate\r\n", &format!("host: gate\r\n{field}"), 1);
+                let got = world.transcript(&request);
+                assert!(got.contains("x-headrace-fallback: small\r\n"), "{got}");
+                places.entry(session).or_default().push(host(&world.seen.borrow().last().unwrap().head));
+            }
+        }
+        assert!(places.values().all(|at| at.iter().all(|one| *one == at[0])), "{affinity}: each stays where it is: {places:?}");
+        let mut firsts: Vec<&String> = places.values().map(|at| &at[0]).collect();
+        firsts.sort();
+        firsts.dedup();
+        assert_eq!(firsts.len(), 2, "{affinity}: over both endpoints");
+    }
 }
 
 #[test]

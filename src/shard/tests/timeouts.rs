@@ -129,13 +129,44 @@ fn a_whole_call_has_an_end() {
     assert!(answer.contains("content-length: 500") && took == 60, "{took} {answer}");
 }
 
+/// An endpoint that never completes the handshake.
+const HOLE: &str = "10.9.9.9:8000";
+
 #[test]
 fn a_connection_to_the_server_is_waited_for_in_its_own_time() {
-    // A route into the void: the pretended network drops what nobody listens for when told so; here it refuses, which is quicker.
+    let config = CONFIG
+        .replace("[\"$UP\"]", &format!("[\"http://{HOLE}\"]"))
+        .replace("first_byte_timeout", "retry = { attempts = 1 }\nfirst_byte_timeout");
+    let world = World::beside_a_hole(Some(HOLE), &config, |_, _| Reply::Never);
+    for request in [chat("m"), post("/plain", "1")] {
+        let (answer, took) = ask(&world, &request);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("x-headrace-error: upstream_unreachable\r\n"), "{answer}");
+        assert_eq!(took, 2, "the time for connecting, not that for an answer");
+    }
+    assert_eq!(world.sum("headrace_upstream_requests_total", "outcome=\"connect_timeout\""), 2.0);
+    assert_eq!(world.metric("headrace_upstream_calls_in_flight{shard=\"0\"}"), 0.0);
+    // One that refuses is not waited for.
     let config = CONFIG.replace("[\"$UP\"]", "[\"http://127.0.0.1:1\"]");
-    let world = World::in_virtual_time(&config, |_, _| Reply::Never);
-    let (answer, took) = ask(&world, &chat("m"));
+    let (answer, took) = ask(&World::in_virtual_time(&config, |_, _| Reply::Never), &chat("m"));
     assert!(answer.starts_with("HTTP/1.1 503 ") && took < 2, "{took} {answer}");
+}
+
+#[test]
+fn who_does_not_connect_in_time_costs_its_time_and_no_answer() {
+    let config = CONFIG.replace("[\"$UP\"]", &format!("[\"http://{HOLE}\", \"$UP\"]"));
+    let world = World::beside_a_hole(Some(HOLE), &config, |_, _| Reply::Bytes(ok("{}")));
+    let times: Vec<u64> = (0..12)
+        .map(|_| {
+            let (answer, took) = ask(&world, &chat("m"));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "nothing was sent, so it goes elsewhere: {answer}");
+            took
+        })
+        .collect();
+    let waited = times.iter().filter(|took| **took == 2).count();
+    assert!(waited >= 3 && times.iter().all(|took| *took == 2 || *took == 0), "{times:?}");
+    // After three failures in a row its breaker is open, but for a trial now and then.
+    assert_eq!(world.sum("headrace_breaker_transitions_total", "to=\"open\"").min(1.0), 1.0);
+    assert_eq!(world.seen.borrow().len(), 12);
 }
 
 #[test]

@@ -69,8 +69,16 @@ impl World {
 
     /// The same on a pretended kernel, in virtual time: hours pass in no time.
     pub(crate) fn in_virtual_time(config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
+        World::beside_a_hole(None, config, script)
+    }
+
+    /// In virtual time, where no connection to the address `hole` is ever made or refused.
+    pub(crate) fn beside_a_hole(hole: Option<&str>, config: &str, script: impl Fn(&Seen, usize) -> Reply + 'static) -> World {
         let kernel = SimKernel::new(1, Faults::calm());
         kernel.let_turns_move_time(true);
+        if let Some(hole) = hole {
+            kernel.swallow(Address::Tcp(hole.parse().unwrap()));
+        }
         let driver = kernel.driver(BufferPool::new(64, 4096).unwrap(), "world");
         World::on(Rt::new(Box::new(driver), kernel.clock()), 0, config, script)
     }

@@ -1,7 +1,7 @@
 //! Response heads: as `request_head`, for what upstreams send. The first byte chooses the request's method.
 #![cfg_attr(fuzzing, no_main)]
 
-use headrace::http::{Framing, HeadLimits, Method, Parsed, ResponseEdit, ResponseHead, Version, framing_for_client, write_response_head};
+use headrace::http::{Framing, HeadLimits, Method, Parsed, ResponseEdit, ResponseHead, RetryAfter, Version, framing_for_client, write_response_head};
 use headrace_fuzz::{cuts, kind};
 
 headrace_fuzz::main!("response_head", target, TOKENS);
@@ -32,7 +32,8 @@ fn target(data: &[u8]) -> u64 {
             assert_eq!(format!("{cut:?}"), format!("{head:?}"));
             read_again(&head, data, method, choice);
             let known: Vec<u64> = head.fields.iter().map(|field| kind(format!("{:?}", field.known))).collect();
-            kind((head.status, head.keep_alive, head.declared_length.is_some(), known))
+            let asked = RetryAfter::of(&head, data).map(|asked| matches!(asked, RetryAfter::Until { .. }));
+            kind((head.status, head.keep_alive, head.declared_length.is_some(), known, asked))
         }
     }
 }
@@ -69,6 +70,9 @@ const TOKENS: &[&str] = &[
     "Connection: close\r\n",
     "Connection: keep-alive\r\n",
     "Retry-After: 1\r\n",
+    "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+    "Date: Sunday, 06-Nov-94 08:49:37 GMT\r\n",
+    "Sun Nov  6 08:49:37 1994",
     "X-Request-Id: other\r\n",
     "Set-Cookie: a=b\r\n",
     "Trailer: x\r\n",

@@ -25,6 +25,8 @@ pub(super) struct Kernel {
     pub(super) files: Vec<Option<File>>,
     /// Who listens where; several on one TCP address share its connections.
     pub(super) listeners: Vec<(Address, Fd)>,
+    /// Who never answers a connect, and does not refuse it either.
+    pub(super) holes: Vec<Address>,
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) next_port: u16,
     /// A turn that may wait moves the time by itself: for programs with one runtime, and to shut down.
@@ -113,6 +115,7 @@ impl Kernel {
             rings: Vec::new(),
             files: Vec::new(),
             listeners: Vec::new(),
+            holes: Vec::new(),
             connections: BTreeMap::new(),
             next_port: 20_000,
             moves_time: false,

@@ -86,6 +86,11 @@ impl SimKernel {
         self.0.borrow_mut().moves_time = moves;
     }
 
+    /// From now on what is sent to `address` to begin a connection is lost: a handshake with it never completes.
+    pub fn swallow(&self, address: Address) {
+        self.0.borrow_mut().holes.push(address);
+    }
+
     /// Changes the weather from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.0.borrow_mut().faults = faults;

@@ -102,6 +102,10 @@ impl Kernel {
             return self.post_last(op, Outcome::Failed(libc::EISCONN));
         };
         let peer = peer.clone();
+        if self.holes.contains(&peer) {
+            // It is on its way until it is cancelled.
+            return;
+        }
         let at: Vec<Fd> = self.listeners.iter().filter(|(address, _)| *address == peer).map(|(_, fd)| *fd).collect();
         if at.is_empty() || self.strikes(Fault::Refused) {
             let missing = matches!(peer, Address::Unix(_)) && at.is_empty();
