@@ -122,7 +122,8 @@ fn a_conversation_goes_on_where_it_began() {
     assert!(used.iter().all(|count| *count > 0), "{used:?}");
     let chosen = |reason| gate.metric("headrace_endpoints_chosen_total", &[("reason", reason)]);
     assert_eq!(chosen("opening") + chosen("conversation") + chosen("prefix"), 12.0 * 9.0);
-    assert!(chosen("prefix") > 12.0 * 4.0, "most turns find their prompt: {}", chosen("prefix"));
+    // Each shard remembers what it sent itself: how many find theirs depends on which shard each client is at.
+    assert!(chosen("prefix") >= 12.0 * 3.0, "many turns find their prompt: {}", chosen("prefix"));
     // A body that cannot be looked into is balanced like any other.
     let odd = "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nzz";
     place(&mut clients[0], odd);
