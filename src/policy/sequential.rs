@@ -19,7 +19,7 @@
 //! least rise of interest, which is again such a variable. Below about half of that least rise the evidence shrinks.
 
 /// Answers of one group.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Sample {
     pub total: u64,
     /// Of those.
@@ -27,7 +27,7 @@ pub struct Sample {
 }
 
 /// Evidence that the second group fails more often than the first.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct RateTest {
     /// The least rise of interest.
     rise: f64,
@@ -60,6 +60,15 @@ impl RateTest {
     /// Forgets the baseline's rate, because something else is counted as failed from now on. The evidence stays.
     pub fn forget_rate(&mut self) {
         self.baseline = Sample::default();
+    }
+
+    /// What `kept` (of an earlier process) has learned, if it looks for the same rise and is sound.
+    #[must_use]
+    pub(super) fn taken_up(self, kept: &RateTest) -> RateTest {
+        #[expect(clippy::float_cmp, reason = "the same number out of the same configuration, or another one")]
+        let is_same = kept.rise == self.rise;
+        let is_sound = kept.log_products.iter().all(|log| log.is_finite()) && kept.baseline.failed <= kept.baseline.total;
+        if is_same && is_sound { kept.clone() } else { self }
     }
 
     /// Whether the evidence suffices for a chance of a false alarm of at most `alpha` over the whole life of this test.

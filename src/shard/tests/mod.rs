@@ -7,6 +7,7 @@ mod forwarding;
 mod leaving;
 mod refusals;
 mod resilience;
+mod splits;
 mod streams;
 mod timeouts;
 mod websockets;
