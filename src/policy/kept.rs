@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::rollout::{Chosen, Rollout, Stage};
-use super::sequential::{RateTest, Sample};
+use super::sequential::{COUNT_MAX, RateTest, Sample};
 use crate::config::{RolloutRules, WHOLE};
 use crate::sys::Instant;
 
@@ -65,7 +65,8 @@ impl Rollout {
     #[must_use]
     pub fn taken_up(rules: RolloutRules, kept: &KeptRollout, now: Instant) -> Option<Rollout> {
         let is_same = kept.canary == rules.canary && kept.steps == rules.steps;
-        if !is_same || kept.step >= kept.steps.len() || kept.share > WHOLE {
+        let is_counted = kept.canary_step <= kept.canary_total && kept.canary_total < COUNT_MAX;
+        if !is_same || !is_counted || kept.step >= kept.steps.len() || kept.share > WHOLE {
             return None;
         }
         let mut rollout = Rollout::new(rules, now);
@@ -80,6 +81,8 @@ impl Rollout {
         rollout.slow.forget_rate();
         if let (Some(rules), Some(chosen), Some(kept)) = (&rollout.rules.metric, &mut rollout.chosen, &kept.metric)
             && rules.measure.to_string() == kept.of
+            && kept.measured.iter().all(|sample| sample.is_sound())
+            && kept.canary_step <= kept.measured[1].total
         {
             chosen.take_up(kept);
         }

@@ -26,6 +26,13 @@ pub struct Sample {
     pub failed: u64,
 }
 
+impl Sample {
+    /// Whether it can have been counted.
+    pub(super) const fn is_sound(self) -> bool {
+        self.failed <= self.total && self.total < COUNT_MAX
+    }
+}
+
 /// Evidence that the second group fails more often than the first.
 #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct RateTest {
@@ -67,7 +74,7 @@ impl RateTest {
     pub(super) fn taken_up(self, kept: &RateTest) -> RateTest {
         #[expect(clippy::float_cmp, reason = "the same number out of the same configuration, or another one")]
         let is_same = kept.rise == self.rise;
-        let is_sound = kept.log_products.iter().all(|log| log.is_finite()) && kept.baseline.failed <= kept.baseline.total;
+        let is_sound = kept.log_products.iter().all(|log| log.is_finite()) && kept.baseline.is_sound();
         if is_same && is_sound { kept.clone() } else { self }
     }
 
@@ -106,6 +113,8 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
+/// Far beyond every count of answers, and far below where sums overflow or numbers lose their last place.
+pub(super) const COUNT_MAX: u64 = 1 << 48;
 /// Rises looked for: the least, and six times twice as much.
 const RISES: usize = 7;
 const RATE_MIN: f64 = 1e-6;

@@ -125,6 +125,14 @@ fn what_cannot_be_is_not_taken_up() {
     let kept: KeptRollout = serde_json::from_value(text.clone()).unwrap();
     assert!(Rollout::taken_up(rules(), &kept, Instant::ZERO).is_none(), "there is no eighth step");
     (text["step"], text["share"]) = (0.into(), 10_001.into());
-    let kept: KeptRollout = serde_json::from_value(text).unwrap();
+    let kept: KeptRollout = serde_json::from_value(text.clone()).unwrap();
     assert!(Rollout::taken_up(rules(), &kept, Instant::ZERO).is_none(), "more than the whole");
+    (text["share"], text["canary_total"]) = (500.into(), u64::MAX.into());
+    let kept: KeptRollout = serde_json::from_value(text.clone()).unwrap();
+    assert!(Rollout::taken_up(rules(), &kept, Instant::ZERO).is_none(), "nobody has answered so many");
+    (text["canary_total"], text["errors"]["baseline"]["total"]) = (0.into(), u64::MAX.into());
+    (text["errors"]["log_products"][0], text["step_ms"]) = (100.into(), u64::MAX.into());
+    let kept: KeptRollout = serde_json::from_value(text).unwrap();
+    let rollout = Rollout::taken_up(rules(), &kept, Instant::ZERO).unwrap();
+    assert!(rollout.evidence().errors.abs() < 1e-9, "evidence out of so many answers is none");
 }
