@@ -234,6 +234,9 @@ fn show_targets(config: &Config, model: &Model) -> String {
     if let Some(rules) = model.split.as_ref().and_then(|split| split.rollout.as_ref()) {
         let steps = rules.steps.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         let _ = write!(out, ", rollout in steps of {steps} %, {} each at least", show_duration(rules.step_time));
+        if let Some(metric) = &rules.metric {
+            let _ = write!(out, ", bad when {}", metric.measure);
+        }
     }
     if let Some(shadow) = &model.shadow {
         let _ = write!(out, ", {} % copied to {}", shadow.percent, name(shadow.upstream));

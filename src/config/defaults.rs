@@ -60,6 +60,7 @@ pub const STEP_REQUESTS: u64 = 100;
 pub const ERROR_RATE_INCREASE: f64 = 0.02;
 pub const LATENCY_INCREASE: f64 = 0.5;
 pub const FALSE_ALARM: f64 = 0.01;
+pub const METRIC_RATE_INCREASE: f64 = 0.05;
 
 /// Merged calls in flight per endpoint: an exclusive upstream would queue the second one unmerged, a batching one merges again (and
 /// the lane learns how many of these pay).

@@ -30,7 +30,7 @@ pub use mistake::{MISTAKES_MAX, Mistake, Mistakes};
 pub use resilience::{
     Breaker, Canned, CannedId, Fallback, Hedge, HedgeAfter, ModelResilience, Probe, Resilience, RetryRules, Share, SlowStart,
 };
-pub use rollout::{Arm, RolloutRules, Shadow, Split, WHOLE};
+pub use rollout::{Arm, Bound, FinishReason, Measure, MetricRules, RolloutRules, Shadow, Split, WHOLE};
 pub use steering::{Balance, Engine, HashKey, PrefixAffinity, Scrape, Steering};
 pub use streams::{Timeouts, WebSocket};
 

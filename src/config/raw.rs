@@ -10,7 +10,7 @@ mod streams;
 
 use std::ops::Range;
 
-pub(super) use rollout::{RawRollout, RawShadow, RawSticky, RawTarget};
+pub(super) use rollout::{RawMetric, RawRollout, RawShadow, RawSticky, RawTarget};
 pub(super) use steering::{RawAffinity, RawHash, RawPrefixAffinity, RawScrape};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -112,8 +112,8 @@ pub(super) struct RawServer {
     /// Slots in a shard's inbox, a power of two up to 1048576. When it is full the job is shed with 503.
     #[schemars(extend("default" = 4096))]
     pub inbox_slots: Option<At<i64>>,
-    /// A folder where the last two configurations that were taken are kept, for `headrace rollback`. Not set, nothing is kept: which folder
-    /// this process may write is not for it to guess.
+    /// A folder where the last two configurations that were taken are kept, for `headrace rollback`, and where rollouts stand, for the next
+    /// process. Not set, nothing is kept: which folder this process may write is not for it to guess.
     pub state_dir: Option<At<String>>,
     /// Reload when the configuration file changes and has come to rest, as after SIGHUP. Default false: half of an edit that was saved
     /// early is nobody's intention.

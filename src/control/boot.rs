@@ -25,6 +25,7 @@ use super::plane::{Current, Plane, ShardLine, shares, snapshots};
 use super::resolve::resolve;
 use super::rollouts::Rollouts;
 use super::scrape;
+use super::store::ConfigStore;
 use super::supervise::{Signals, Supervisor};
 use super::upgrade::Estate;
 use crate::config::{Config, Io, ListenAddr, Shards};
@@ -33,7 +34,7 @@ use crate::metrics::Registry;
 use crate::policy::Router;
 use crate::runtime::RealClock;
 use crate::shard::{Message, ShardSeed};
-use crate::sys::cores;
+use crate::sys::{Instant, cores};
 
 /// What is not in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,7 +95,7 @@ pub fn start_with(mut config: Config, mut options: StartOptions, mut inherited: 
     let mesh: Mesh<Message> = Mesh::new(config.server.inbox_slots, bells);
     let lines = mesh.senders().into_iter().zip(&crew.beats).map(|(sender, beat)| ShardLine { sender, beat: Arc::clone(beat) });
     let shares = shares(&config, shards as usize, &Shares::default());
-    let rollouts = Rollouts::new(&config, clock.now());
+    let rollouts = rollouts(&config, clock.now());
     let dials = rollouts.dials(&config);
     let notify = if options.signals { Notify::from_env() } else { Notify::default() };
     let current = Current {
@@ -128,6 +129,15 @@ pub fn start_with(mut config: Config, mut options: StartOptions, mut inherited: 
     plane.notify().ready();
     inherited.say_ready();
     Ok(RunningGateway { plane, events, thread: Some(thread), addrs, admin_addr, driver })
+}
+
+/// The split models, where an earlier process left them.
+fn rollouts(config: &Config, now: Instant) -> Rollouts {
+    let mut rollouts = Rollouts::new(config, now);
+    if let Some(folder) = &config.server.state_dir {
+        rollouts.take_up(&ConfigStore::new(folder), now);
+    }
+    rollouts
 }
 
 /// What a successor will need.

@@ -12,6 +12,7 @@ mod error;
 mod gateway;
 mod health;
 mod inherit;
+mod kept;
 mod listen;
 mod load;
 pub mod log;

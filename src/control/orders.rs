@@ -41,7 +41,12 @@ pub(super) async fn order_rollout(
             return refusal(StatusCode::BAD_REQUEST, &format!("this is no order ({error}); {help}"));
         }
     };
-    match plane.wish(&model, wish) {
+    let granted = plane.wish(&model, wish);
+    if granted.is_ok() {
+        // It holds already; it is written down before the answer says so.
+        let _ = tokio::task::spawn_blocking(move || plane.keep_rollouts()).await;
+    }
+    match granted {
         Ok(shown) => json(StatusCode::OK, &shown),
         Err(error @ WishError::NoModel(_)) => refusal(StatusCode::NOT_FOUND, &error.to_string()),
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),

@@ -35,6 +35,8 @@ pub(super) struct Plane {
     current: Mutex<Current>,
     /// Held for a whole reload, which may wait for a name server and for full inboxes.
     reload: Mutex<()>,
+    /// Held while the shares of split models are written down.
+    keeping: Mutex<()>,
     draining: AtomicBool,
     /// Every shard was told to drain; one that leaves is not.
     told_drain: AtomicBool,
@@ -77,6 +79,7 @@ impl Plane {
             config_path,
             current: Mutex::new(current),
             reload: Mutex::new(()),
+            keeping: Mutex::new(()),
             draining: AtomicBool::new(false),
             told_drain: AtomicBool::new(false),
             notify,
@@ -262,11 +265,26 @@ impl Plane {
         !self.current().rollouts.is_empty()
     }
 
-    /// Reads what the targets of split models answered and lets rollouts decide.
-    pub(super) fn look_at_rollouts(&self) {
+    /// Reads what the targets of split models answered and lets rollouts decide. Whether [`Plane::keep_rollouts`] should follow.
+    pub(super) fn look_at_rollouts(&self) -> bool {
         let now = self.clock.now();
-        let Current { registry, rollouts, dials, .. } = &mut *self.current();
+        let Current { registry, rollouts, dials, config, .. } = &mut *self.current();
         rollouts.look(registry, dials, now);
+        config.server.state_dir.is_some() && rollouts.is_keep_due(now)
+    }
+
+    /// Writes down where rollouts stand, if that has changed and there is a place for it. Blocks.
+    pub(super) fn keep_rollouts(&self) {
+        // The later one writes the later state.
+        let _one_at_a_time = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let (store, text) = {
+            let mut current = self.current();
+            let Some(folder) = current.config.server.state_dir.clone() else { return };
+            let Some(text) = current.rollouts.take_text(self.clock.now()) else { return };
+            (ConfigStore::new(&folder), text)
+        };
+        let written = store.keep_rollouts(&text);
+        self.current().rollouts.note_kept(&written, &store);
     }
 
     /// All split models, or one.

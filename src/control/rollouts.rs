@@ -5,28 +5,32 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::kept::Keeping;
 use crate::config::{Config, ModelId, Split, WHOLE};
 use crate::mesh::Dials;
 use crate::metrics::{Registry, SplitCounts};
-use crate::policy::{ArmCounts, Cause, Order, Rollout, RolloutEvent, Stage};
+use crate::policy::{ArmCounts, Cause, Order, Rollout, RolloutEvent, Sample, Stage};
 use crate::sys::Instant;
 
 /// All split models of the current configuration.
 #[derive(Default, Debug)]
 pub(super) struct Rollouts {
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
+    /// What was written down of them, and when.
+    pub(super) kept: Keeping,
 }
 
+/// One split model.
 #[derive(Debug)]
-struct Line {
-    model: String,
-    split: Split,
+pub(super) struct Line {
+    pub(super) model: String,
+    pub(super) split: Split,
     /// Names of the arms' upstreams.
-    targets: Vec<String>,
+    pub(super) targets: Vec<String>,
     /// As the configuration has them, and now.
-    configured: Vec<u32>,
-    shares: Vec<u32>,
-    machine: Option<Rollout>,
+    pub(super) configured: Vec<u32>,
+    pub(super) shares: Vec<u32>,
+    pub(super) machine: Option<Rollout>,
 }
 
 /// What a person asks for.
@@ -76,27 +80,19 @@ impl Rollouts {
             let machine = split.rollout.clone().map(|rules| Rollout::new(rules, now));
             Some(Line { model: model.name.clone(), targets, shares: configured.clone(), configured, machine, split })
         };
-        Rollouts { lines: config.written_models().filter_map(line).collect() }
+        Rollouts { lines: config.written_models().filter_map(line).collect(), kept: Keeping::default() }
     }
 
-    /// For the next configuration: a model whose targets and rules stay as they were goes on where it stands.
+    /// For the next configuration: a model whose targets, weights and steps stay as they were goes on where it stands.
     pub(super) fn carried_to(&self, config: &Config, now: Instant) -> Rollouts {
         let mut next = Rollouts::new(config, now);
         for line in &mut next.lines {
-            let same = |old: &&Line| {
-                old.model == line.model
-                    && old.targets == line.targets
-                    && old.configured == line.configured
-                    && old.split.rollout == line.split.rollout
-            };
+            let same = |old: &&Line| old.model == line.model && old.targets == line.targets && old.configured == line.configured;
             if let Some(old) = self.lines.iter().find(same) {
-                line.shares.clone_from(&old.shares);
-                line.machine.clone_from(&old.machine);
-                if let Some(machine) = &mut line.machine {
-                    machine.handle_restart_of_counts();
-                }
+                line.carry(old, now);
             }
         }
+        next.kept = self.kept.for_next();
         next
     }
 
@@ -114,7 +110,7 @@ impl Rollouts {
     /// Tells every rollout what was answered, and carries out what it decides.
     pub(super) fn look(&mut self, registry: &mut Registry, dials: &Dials, now: Instant) {
         for line in &mut self.lines {
-            line.look(registry, now);
+            self.kept.is_stale |= line.look(registry, now);
         }
         self.publish(registry, dials);
     }
@@ -134,6 +130,7 @@ impl Rollouts {
         let line = &mut self.lines[found];
         line.wish(wish, registry, now)?;
         let shown = line.show();
+        self.kept.is_stale = true;
         self.publish(registry, dials);
         Ok(shown)
     }
@@ -165,23 +162,43 @@ impl Rollouts {
 }
 
 impl Line {
-    fn look(&mut self, registry: &mut Registry, now: Instant) {
-        let Some((baseline, canary)) = self.pair() else { return };
-        let Some(machine) = &mut self.machine else { return };
-        let counts = |arm: ModelId| arm_counts(registry.split_counts(arm));
-        machine.handle_counts(&counts(baseline), &counts(canary), Registry::times_bucket, now);
-        self.tell(registry);
+    /// Takes over where the same targets stood under the former configuration, if its steps are the same too.
+    fn carry(&mut self, old: &Line, now: Instant) {
+        self.machine = match (&self.split.rollout, &old.machine) {
+            (None, None) => None,
+            (Some(_), Some(machine)) if self.split.rollout == old.split.rollout => {
+                let mut machine = machine.clone();
+                machine.handle_restart_of_counts();
+                Some(machine)
+            }
+            (Some(rules), Some(machine)) => match Rollout::taken_up(rules.clone(), &machine.keep(now), now) {
+                Some(machine) => Some(machine),
+                None => return,
+            },
+            _ => return,
+        };
+        self.shares.clone_from(&old.shares);
     }
 
-    /// What happened: to the log, the metrics and the shares.
-    fn tell(&mut self, registry: &mut Registry) {
-        let Some(machine) = &mut self.machine else { return };
-        let Some(event) = machine.poll_event() else { return };
+    /// Whether something happened.
+    fn look(&mut self, registry: &mut Registry, now: Instant) -> bool {
+        let Some((baseline, canary)) = self.pair() else { return false };
+        let Some(machine) = &mut self.machine else { return false };
+        let counts = |arm: ModelId| arm_counts(registry.split_counts(arm));
+        machine.handle_counts(&counts(baseline), &counts(canary), Registry::times_bucket, now);
+        self.tell(registry)
+    }
+
+    /// What happened, if anything: to the log, the metrics and the shares.
+    fn tell(&mut self, registry: &mut Registry) -> bool {
+        let Some(machine) = &mut self.machine else { return false };
+        let Some(event) = machine.poll_event() else { return false };
         let canary = self.split.rollout.as_ref().map_or(1, |rules| rules.canary);
         let (share, answered) = (machine.share(), machine.canary_requests());
         self.shares = (0..self.shares.len()).map(|arm| if arm == canary { share } else { WHOLE - share }).collect();
         let (model, target) = (&self.model, self.targets.get(canary).map_or("", String::as_str));
         registry.rollout_event(model, event_name(event));
+        let metric = self.split.rollout.as_ref().and_then(|rules| rules.metric.as_ref()).map(|metric| metric.measure.to_string());
         match event {
             RolloutEvent::Step(percent) => {
                 tracing::info!("rollout of {model}: {target} serves {percent} % now ({answered} answers so far)")
@@ -189,15 +206,25 @@ impl Line {
             RolloutEvent::Holding => tracing::info!("rollout of {model}: the last step of {target} has ended well; promote it or abort"),
             RolloutEvent::Completed => tracing::info!("rollout of {model}: completed, {target} serves everything ({answered} answers)"),
             RolloutEvent::Manual => tracing::info!("rollout of {model}: {target} has a share set by hand and is watched no more"),
+            RolloutEvent::Unmeasured => tracing::warn!(
+                "rollout of {model}: the step would be over, but too few answers of {target} could be measured by its metric ({}); it waits \
+                 for min_requests of them (docs/rollouts.md says which answers are measured)",
+                metric.unwrap_or_default()
+            ),
             RolloutEvent::RolledBack(cause) => {
-                let (errors, slow, enough) = machine.evidence();
+                let evidence = machine.evidence();
+                let measured = metric.zip(evidence.metric).map(|(metric, found)| format!(", {metric} {found:.1}")).unwrap_or_default();
                 tracing::warn!(
-                    "rollout of {model}: {target} is taken back after {answered} answers: {} (evidence: errors {errors:.1}, latency \
-                     {slow:.1}, enough is {enough:.1}); the rest serves everything until somebody starts it again",
-                    cause_name(cause)
+                    "rollout of {model}: {target} is taken back after {answered} answers: {} (evidence: errors {:.1}, latency \
+                     {:.1}{measured}, enough is {:.1}); the rest serves everything until somebody starts it again",
+                    cause_name(cause),
+                    evidence.errors,
+                    evidence.latency,
+                    evidence.enough
                 );
             }
         }
+        true
     }
 
     fn wish(&mut self, wish: Wish, registry: &mut Registry, now: Instant) -> Result<(), WishError> {
@@ -273,21 +300,36 @@ impl Line {
             .map(|(target, share)| json!({ "target": target, "percent": f64::from(*share) / 100.0 }))
             .collect();
         let rollout = self.machine.as_ref().map(|machine| {
-            let (errors, latency, enough) = machine.evidence();
+            let evidence = machine.evidence();
             json!({
                 "stage": stage_name(machine.stage()),
                 "cause": match machine.stage() { Stage::RolledBack(cause) => Some(cause_name(cause)), _ => None },
                 "canary": self.split.rollout.as_ref().and_then(|rules| self.targets.get(rules.canary)),
                 "canary_requests": machine.canary_requests(),
-                "evidence": { "errors": errors, "latency": latency, "enough": enough },
+                "evidence": {
+                    "errors": evidence.errors,
+                    "latency": evidence.latency,
+                    "metric": evidence.metric,
+                    "enough": evidence.enough,
+                },
+                "metric": self.show_metric(machine),
             })
         });
         json!({ "model": self.model, "targets": targets, "rollout": rollout })
     }
+
+    /// The chosen metric and what it has found.
+    fn show_metric(&self, machine: &Rollout) -> Option<Value> {
+        let metric = self.split.rollout.as_ref()?.metric.as_ref()?;
+        let [baseline, canary] = machine.measured()?;
+        let arm = |sample: Sample| json!({ "measured": sample.total, "bad": sample.failed });
+        Some(json!({ "bad": metric.measure.to_string(), "baseline": arm(baseline), "canary": arm(canary) }))
+    }
 }
 
 fn arm_counts(counts: SplitCounts) -> ArmCounts {
-    ArmCounts { ok: counts.ok, client_errors: counts.client_errors, errors: counts.errors, times: counts.times }
+    let SplitCounts { ok, client_errors, errors, times, good, bad } = counts;
+    ArmCounts { ok, client_errors, errors, times, good, bad }
 }
 
 fn share(percent: u32) -> Result<u32, WishError> {
@@ -322,10 +364,12 @@ fn event_name(event: RolloutEvent) -> &'static str {
         RolloutEvent::RolledBack(Cause::Operator) => "aborted",
         RolloutEvent::RolledBack(_) => "rolled_back",
         RolloutEvent::Manual => "weight",
+        RolloutEvent::Unmeasured => "unmeasured",
     }
 }
 
-fn stage_name(stage: Stage) -> &'static str {
+/// As the log and the admin page call it.
+pub(super) fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Running => "running",
         Stage::Holding => "holding",
@@ -339,6 +383,7 @@ fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::Errors => "more errors than the baseline",
         Cause::Latency => "slower than the baseline",
+        Cause::Metric => "worse than the baseline by its metric",
         Cause::Operator => "a person asked for it",
     }
 }

@@ -1,12 +1,12 @@
-//! The last good configurations on disk: the one in force and the one before it, as text. What is written is whole or not there (a
-//! file beside it, synced, then renamed); what cannot be written is told and harms nothing, since nobody reads these files but
-//! `headrace rollback`.
+//! What a process keeps on disk: the last good configurations (the one in force and the one before it, as text, for `headrace
+//! rollback`) and where rollouts stand (`kept`, for the next process). What is written is whole or not there (a file beside it, synced,
+//! then renamed); what cannot be written is told and harms nothing.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A folder with at most three files.
+/// A folder with at most four files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigStore {
     folder: PathBuf,
@@ -59,6 +59,28 @@ impl ConfigStore {
         self.read(PREVIOUS)
     }
 
+    /// Keeps where rollouts stand.
+    ///
+    /// # Errors
+    /// What the disk says. What was kept is as it was.
+    pub fn keep_rollouts(&self, text: &str) -> io::Result<()> {
+        std::fs::create_dir_all(&self.folder)?;
+        replace_file(&self.path(ROLLOUTS), text)
+    }
+
+    /// Where rollouts stood.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn rollouts(&self) -> io::Result<Option<String>> {
+        self.read(ROLLOUTS)
+    }
+
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     #[expect(clippy::disallowed_methods, reason = "control may wait for a file")]
     fn read(&self, name: &str) -> io::Result<Option<String>> {
         match std::fs::read_to_string(self.path(name)) {
@@ -105,6 +127,7 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
 
 const CURRENT: &str = "current.toml";
 const PREVIOUS: &str = "previous.toml";
+const ROLLOUTS: &str = "rollouts.json";
 const FRESH: &str = "current.toml.new";
 
 #[cfg(test)]

@@ -78,12 +78,18 @@ impl Supervisor {
     /// Runs until every shard has ended.
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         let mut failure = None;
-        let ended = match self.serve(&mut failure).await {
+        let next = self.serve(&mut failure).await;
+        let is_succeeded = matches!(next, Next::Leave);
+        let ended = match next {
             Next::Drain => self.drain(&mut failure, false).await,
             Next::Leave => self.drain(&mut failure, true).await,
             Next::Cut => Ended::Cut,
         };
         self.plane.cut();
+        if !is_succeeded {
+            // A successor writes down its own.
+            self.plane.keep_rollouts();
+        }
         let left = self.join().await;
         match failure {
             Some(what) => Err(RunError { what }),
@@ -93,7 +99,7 @@ impl Supervisor {
     }
 
     async fn serve(&mut self, failure: &mut Option<String>) -> Next {
-        let mut reload: Option<Task<()>> = None;
+        let (mut reload, mut keep): (Option<Task<()>>, Option<Task<()>>) = (None, None);
         let mut look = tokio::time::interval(crate::policy::LOOK_EVERY);
         let (mut watch, mut watch_look) = (Watch::default(), tokio::time::interval(watch::LOOK_EVERY));
         let mut successor: Option<Task<Result<u32, UpgradeError>>> = None;
@@ -101,7 +107,11 @@ impl Supervisor {
         loop {
             let (splits, watched) = (self.plane.has_rollouts(), self.plane.watched());
             tokio::select! {
-                _ = look.tick(), if splits => self.plane.look_at_rollouts(),
+                _ = look.tick(), if splits => if self.plane.look_at_rollouts() && keep.is_none() {
+                    let plane = Arc::clone(&self.plane);
+                    keep = Some(tokio::task::spawn_blocking(move || plane.keep_rollouts()));
+                },
+                () = finished(keep.as_mut()) => keep = None,
                 event = self.events.recv() => return next(event, failure),
                 () = heard_either(&mut self.signals.terminate, &mut self.signals.interrupt) => {
                     tracing::info!("asked to end: draining for at most {:?}, a second signal cuts at once", self.plane.drain_timeout());
@@ -125,7 +135,12 @@ impl Supervisor {
                 () = finished(reload.as_mut()) => reload = None,
                 () = heard(&mut self.signals.upgrade), if successor.is_none() => {
                     tracing::info!("asked to upgrade: starting the new process");
-                    successor = self.estate.clone().map(|estate| tokio::task::spawn_blocking(move || estate.hand_over()));
+                    let plane = Arc::clone(&self.plane);
+                    successor = self.estate.clone().map(|estate| tokio::task::spawn_blocking(move || {
+                        // What the new process takes up.
+                        plane.keep_rollouts();
+                        estate.hand_over()
+                    }));
                 }
                 born = born(successor.as_mut()) => {
                     successor = None;

@@ -145,6 +145,15 @@ label_values! {
 }
 
 label_values! {
+    /// How an answer is by the metric that a rollout compares.
+    MeasureOutcome {
+        Good => "good",
+        /// Beyond the bound, or ended for one of the reasons.
+        Bad => "bad",
+    }
+}
+
+label_values! {
     /// Which tokens.
     TokenKind {
         /// Of the prompt.

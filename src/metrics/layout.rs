@@ -4,8 +4,8 @@
 
 use super::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
 use super::labels::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, STATUS_COUNT, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome,
-    TokenKind, UpstreamOutcome, status_values,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, MeasureOutcome, Phase, STATUS_COUNT, ShadowOutcome, ShedReason, SplitOutcome,
+    StreamOutcome, TokenKind, UpstreamOutcome, status_values,
 };
 use super::names::Metric;
 use crate::config::{Config, Endpoint, EndpointAddr};
@@ -146,6 +146,7 @@ pub(super) struct Offsets {
     arms: Box<[Option<usize>]>,
     split_requests: usize,
     split_durations: usize,
+    split_measured: usize,
     /// By model: its place among those with a shadow.
     shadows: Box<[Option<usize>]>,
     shadow_requests: usize,
@@ -215,6 +216,7 @@ impl Layout {
             arms: split.arm_places,
             split_requests: section(Metric::SplitRequests, &[&split.arms, &split.outcomes], Shape::Number),
             split_durations: section(Metric::SplitDuration, &[&split.arms], Shape::Histogram(Scale::Time)),
+            split_measured: section(Metric::SplitMeasured, &[&split.arms, &split.verdicts], Shape::Number),
             shadows: split.shadow_places,
             shadow_requests: section(Metric::ShadowRequests, &[&split.shadows, &split.shadow_outcomes], Shape::Number),
             upstream_requests: section(Metric::UpstreamRequests, &[endpoints, outcomes], Shape::Number),
@@ -307,6 +309,10 @@ impl Offsets {
 
     pub(super) fn split_duration(&self, model: u32) -> Option<usize> {
         Some(self.split_durations + self.arm(model)? * TIME_CELLS)
+    }
+
+    pub(super) fn split_measured(&self, model: u32, outcome: MeasureOutcome) -> Option<usize> {
+        Some(self.split_measured + self.arm(model)? * MeasureOutcome::ALL.len() + outcome.index())
     }
 
     pub(super) fn shadow_request(&self, model: u32, outcome: ShadowOutcome) -> Option<usize> {
@@ -427,6 +433,7 @@ struct SplitNames {
     arms: Vec<Values>,
     arm_places: Box<[Option<usize>]>,
     outcomes: Vec<Values>,
+    verdicts: Vec<Values>,
     shadows: Vec<Values>,
     shadow_places: Box<[Option<usize>]>,
     shadow_outcomes: Vec<Values>,
@@ -438,6 +445,7 @@ impl SplitNames {
             arms: Vec::new(),
             arm_places: vec![None; config.models.len()].into(),
             outcomes: SplitOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
+            verdicts: MeasureOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),
             shadows: Vec::new(),
             shadow_places: vec![None; config.models.len()].into(),
             shadow_outcomes: ShadowOutcome::ALL.iter().map(|outcome| vec![outcome.as_str().to_owned()]).collect(),

@@ -15,8 +15,8 @@ mod tally;
 mod tests;
 
 pub use labels::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome, Target, TokenKind,
-    UpstreamOutcome,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, MeasureOutcome, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome,
+    Target, TokenKind, UpstreamOutcome,
 };
 pub use names::{Description, Kind, METRICS, Metric};
 pub use registry::{BreakerCounts, Breakers, CONTENT_TYPE, Registry, SplitCounts, TooManySnapshots};

@@ -75,6 +75,8 @@ metrics! {
         "Requests for a model with several targets, by the target that served them";
     SplitDuration Histogram "headrace_split_duration_seconds" ["model", "target"]
         "Time to the answer's first byte for a model with several targets, by target";
+    SplitMeasured Counter "headrace_split_measured_total" ["model", "target", "outcome"]
+        "Answers measured by the metric of a model's rollout, by target";
     SplitShare Gauge "headrace_split_share" ["model", "target"]
         "The target's present share of the model's requests, in parts of 10000";
     RolloutEvents Counter "headrace_rollout_events_total" ["model", "event"]

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::buckets::Scale;
-use super::labels::{BreakerTo, SplitOutcome};
+use super::labels::{BreakerTo, MeasureOutcome, SplitOutcome};
 use super::layout::{CORE_CELLS, Layout, Offsets, Section, core_sections};
 use super::names::Metric;
 use super::shard::ShardMetrics;
@@ -57,6 +57,9 @@ pub struct SplitCounts {
     pub errors: u64,
     /// Times to the first byte, by bucket.
     pub times: Vec<u64>,
+    /// By the metric of its rollout.
+    pub good: u64,
+    pub bad: u64,
 }
 
 #[derive(Debug)]
@@ -163,6 +166,7 @@ impl Registry {
         let Some(current) = self.snapshots.last() else { return SplitCounts::default() };
         let sum = |cell: usize| current.blocks.iter().map(|block| block.value(cell)).sum::<u64>();
         let of = |outcome| current.offsets.split_request(arm.0, outcome).map_or(0, sum);
+        let measured = |outcome| current.offsets.split_measured(arm.0, outcome).map_or(0, sum);
         let buckets = Scale::Time.cells() - 1;
         let times = current.offsets.split_duration(arm.0).map(|first| (first..first + buckets).map(sum).collect());
         SplitCounts {
@@ -170,6 +174,8 @@ impl Registry {
             client_errors: of(SplitOutcome::ClientError),
             errors: of(SplitOutcome::Error),
             times: times.unwrap_or_default(),
+            good: measured(MeasureOutcome::Good),
+            bad: measured(MeasureOutcome::Bad),
         }
     }
 

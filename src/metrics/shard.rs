@@ -3,8 +3,8 @@
 
 use super::buckets::Scale;
 use super::labels::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome, Target, TokenKind,
-    UpstreamOutcome, status_index,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, MeasureOutcome, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome,
+    Target, TokenKind, UpstreamOutcome, status_index,
 };
 use super::layout::{CORE_CLIENT_CLOSED, CORE_PHASES, CORE_SHED, Offsets, shard_number};
 use super::names::Metric;
@@ -73,6 +73,11 @@ impl ShardMetrics {
         if let Some(cell) = self.offsets.split_duration(arm.0) {
             observe(&self.labelled, cell, Scale::Time, nanos);
         }
+    }
+
+    /// An answer of the target `arm` was measured by its rollout's metric.
+    pub fn split_measured(&self, arm: ModelId, outcome: MeasureOutcome) {
+        self.count(self.offsets.split_measured(arm.0, outcome), 1);
     }
 
     /// Events of a stream came `nanos` after those before.

@@ -2,8 +2,8 @@
 //! `path`), which endpoint (`balance`), what engines tell of their load (`engine`), whether an endpoint is usable (`health`, with a
 //! `breaker` each), whether a failed call may be tried again (`retry`), when a slow one is doubled (`hedge`), which shard serves a
 //! connection (`spread`), how many requests an upstream is given at a time (`limit`, `adaptive`) and who of those that wait is next
-//! (`queue`), which arm of a split model serves a request (`split`) and how far its canary may go (`rollout`, `sequential`). It opens no
-//! connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
+//! (`queue`), which arm of a split model serves a request (`split`), which answers are bad by a metric
+//! (`measure`), how far a canary may go (`rollout`, `sequential`) and what of that outlives the process (`kept`). It opens no connection, reads no clock (time and jitter are arguments) and writes no answer (respond does).
 
 mod adaptive;
 mod balance;
@@ -11,7 +11,9 @@ mod breaker;
 mod engine;
 mod health;
 mod hedge;
+mod kept;
 mod limit;
+mod measure;
 mod path;
 mod queue;
 mod retry;
@@ -30,11 +32,13 @@ pub use breaker::{BreakerState, CallEnd, Change, Ended, Tripped};
 pub use engine::{read_orca, read_scrape};
 pub use health::{Health, Standing, View};
 pub use hedge::Hedger;
+pub use kept::KeptRollout;
 pub use limit::{Limit, ShardClaim, next_shard};
+pub use measure::StreamSeen;
 pub use path::{PathError, normal_form};
 pub use queue::{Claim, Class, Left, Place, Queue, Refusal, cost};
 pub use retry::{Attempt, Budget, Failure, Retry, backoff, decide, failure_of};
-pub use rollout::{ArmCounts, Cause, Event as RolloutEvent, LOOK_EVERY, Order, Rollout, Stage};
+pub use rollout::{ArmCounts, Cause, Event as RolloutEvent, Evidence, LOOK_EVERY, Order, Rollout, Stage};
 pub use route::{Operation, Router};
 pub use sequential::{RateTest, Sample};
 pub use split::sticky_point;

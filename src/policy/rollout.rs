@@ -8,7 +8,8 @@
 //!      +-- a person: promote (completed), abort (rolled back), weight (manual: watched no more)
 //! ```
 //!
-//! Evidence is `sequential`'s. Errors and slowness are two tests, each with half of the allowed chance of a false alarm. A request
+//! Evidence is `sequential`'s. Errors and slowness are two tests, each with half of the allowed chance of a false alarm; a metric that
+//! the user chose is a third one, and then each has a third. A request
 //! is slow when its answer began later than `1 + max_latency_increase` times the baseline's median: under no difference both arms
 //! have the same share of those, wherever that bound lies, so the same test answers. The bound is taken anew at each step.
 
@@ -28,10 +29,25 @@ pub struct ArmCounts {
     pub errors: u64,
     /// Times to the answer's first byte, by bucket; all arms have the same buckets.
     pub times: Vec<u64>,
+    /// Answers that are good and bad by the metric the user chose.
+    pub good: u64,
+    pub bad: u64,
+}
+
+/// What speaks against a canary: logarithms.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Evidence {
+    pub errors: f64,
+    pub latency: f64,
+    /// When a metric was chosen.
+    pub metric: Option<f64>,
+    /// The bound at which one of them suffices.
+    pub enough: f64,
 }
 
 /// Where a rollout stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     Running,
     /// The last step is below 100 and has ended well.
@@ -43,10 +59,13 @@ pub enum Stage {
 }
 
 /// Why a canary was taken back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     Errors,
     Latency,
+    /// The metric the user chose.
+    Metric,
     Operator,
 }
 
@@ -59,6 +78,8 @@ pub enum Event {
     Completed,
     RolledBack(Cause),
     Manual,
+    /// The step would be over, had enough answers of the canary been measured by the chosen metric. Told once in a step.
+    Unmeasured,
 }
 
 /// What a person may ask for.
@@ -77,16 +98,19 @@ pub enum Order {
 /// The rollout of one model.
 #[derive(Clone, Debug)]
 pub struct Rollout {
-    rules: RolloutRules,
-    stage: Stage,
-    step: usize,
-    share: u32,
-    since: Instant,
+    pub(super) rules: RolloutRules,
+    pub(super) stage: Stage,
+    pub(super) step: usize,
+    pub(super) share: u32,
+    pub(super) since: Instant,
+    /// Time of this step that went by in a process before this one.
+    pub(super) step_before: Duration,
     /// Answers of the canary in this step, and since the start.
-    canary_step: u64,
-    canary_total: u64,
-    errors: RateTest,
-    slow: RateTest,
+    pub(super) canary_step: u64,
+    pub(super) canary_total: u64,
+    pub(super) errors: RateTest,
+    pub(super) slow: RateTest,
+    pub(super) chosen: Option<Chosen>,
     /// The last bucket that is not slow; none until the baseline is known well enough.
     slow_above: Option<usize>,
     /// The baseline's times so far.
@@ -96,25 +120,37 @@ pub struct Rollout {
     event: Option<Event>,
 }
 
+/// The test of the metric the user chose.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) test: RateTest,
+    /// What was measured of the baseline and of the canary since the start.
+    pub(super) measured: [Sample; 2],
+    /// Of the canary in this step.
+    pub(super) canary_step: u64,
+    is_told: bool,
+}
+
 impl Rollout {
     #[must_use]
     pub fn new(rules: RolloutRules, now: Instant) -> Rollout {
-        let (errors, slow) = tests(&rules);
         let share = share_of(rules.steps.first().copied().unwrap_or(100));
         Rollout {
-            rules,
             stage: Stage::Running,
             step: 0,
             share,
             since: now,
+            step_before: Duration::ZERO,
             canary_step: 0,
             canary_total: 0,
-            errors,
-            slow,
+            errors: RateTest::new(rules.max_error_rate_increase),
+            slow: RateTest::new(SLOW_RISE),
+            chosen: rules.metric.as_ref().map(|metric| Chosen::new(metric.max_rate_increase)),
             slow_above: None,
             baseline_times: Vec::new(),
             last: None,
             event: Some(Event::Step(share / (WHOLE / 100))),
+            rules,
         }
     }
 
@@ -135,10 +171,21 @@ impl Rollout {
         self.canary_total
     }
 
-    /// The evidence for more errors and for slower answers: logarithms, and the bound at which it suffices.
+    /// What speaks against the canary so far.
     #[must_use]
-    pub fn evidence(&self) -> (f64, f64, f64) {
-        (self.errors.log_evidence(), self.slow.log_evidence(), -(self.rules.false_alarm / 2.0).ln())
+    pub fn evidence(&self) -> Evidence {
+        Evidence {
+            errors: self.errors.log_evidence(),
+            latency: self.slow.log_evidence(),
+            metric: self.chosen.as_ref().map(|chosen| chosen.test.log_evidence()),
+            enough: -self.alpha().ln(),
+        }
+    }
+
+    /// What the chosen metric has found with the baseline and with the canary: `failed` are the bad ones.
+    #[must_use]
+    pub fn measured(&self) -> Option<[Sample; 2]> {
+        self.chosen.as_ref().map(|chosen| chosen.measured)
     }
 
     /// The counts begin at zero again (a new configuration): what was learned stays.
@@ -165,16 +212,16 @@ impl Rollout {
         if self.slow_above.is_none() {
             self.set_slow(&scale);
         }
-        let alpha = self.rules.false_alarm / 2.0;
-        if self.errors.is_raised(alpha) {
-            return self.roll_back(Cause::Errors);
+        if let Some(chosen) = &mut self.chosen {
+            chosen.handle(&base_new, &canary_new);
         }
-        if self.slow.is_raised(alpha) {
-            return self.roll_back(Cause::Latency);
-        }
-        let due = now.since(self.since) >= self.rules.step_time && self.canary_step >= self.rules.min_requests;
-        if due {
-            self.next_step(&scale, now);
+        let alpha = self.alpha();
+        let tests = [(&self.errors, Cause::Errors), (&self.slow, Cause::Latency)];
+        let chosen = self.chosen.as_ref().map(|chosen| (&chosen.test, Cause::Metric));
+        let raised = tests.into_iter().chain(chosen).find(|(test, _)| test.is_raised(alpha)).map(|(_, cause)| cause);
+        match raised {
+            Some(cause) => self.roll_back(cause),
+            None => self.step_if_due(&scale, now),
         }
     }
 
@@ -201,7 +248,31 @@ impl Rollout {
     /// When time alone may bring the next step.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        (self.stage == Stage::Running).then(|| self.since + self.rules.step_time)
+        (self.stage == Stage::Running).then(|| self.since + self.rules.step_time.saturating_sub(self.step_before))
+    }
+
+    fn step_if_due(&mut self, scale: impl Fn(usize, f64) -> usize, now: Instant) {
+        if self.step_time(now) < self.rules.step_time || self.canary_step < self.rules.min_requests {
+            return;
+        }
+        match &mut self.chosen {
+            Some(chosen) if chosen.canary_step < self.rules.min_requests => {
+                if !std::mem::replace(&mut chosen.is_told, true) {
+                    self.event = Some(Event::Unmeasured);
+                }
+            }
+            _ => self.next_step(scale, now),
+        }
+    }
+
+    /// How long this step has taken.
+    pub(super) fn step_time(&self, now: Instant) -> Duration {
+        self.step_before + now.since(self.since)
+    }
+
+    /// The allowed chance of a false alarm of each test.
+    fn alpha(&self) -> f64 {
+        self.rules.false_alarm / if self.chosen.is_some() { 3.0 } else { 2.0 }
     }
 
     fn next_step(&mut self, scale: impl Fn(usize, f64) -> usize, now: Instant) {
@@ -210,7 +281,10 @@ impl Rollout {
             return;
         };
         self.step += 1;
-        (self.share, self.since, self.canary_step) = (share_of(percent), now, 0);
+        (self.share, self.since, self.step_before, self.canary_step) = (share_of(percent), now, Duration::ZERO, 0);
+        if let Some(chosen) = &mut self.chosen {
+            (chosen.canary_step, chosen.is_told) = (0, false);
+        }
         if percent >= 100 {
             // Nothing is left to compare with.
             (self.stage, self.event) = (Stage::Completed, Some(Event::Completed));
@@ -249,8 +323,20 @@ impl Rollout {
     }
 }
 
-fn tests(rules: &RolloutRules) -> (RateTest, RateTest) {
-    (RateTest::new(rules.max_error_rate_increase), RateTest::new(SLOW_RISE))
+impl Chosen {
+    pub(super) fn new(rise: f64) -> Chosen {
+        Chosen { test: RateTest::new(rise), measured: [Sample::default(); 2], canary_step: 0, is_told: false }
+    }
+
+    fn handle(&mut self, baseline: &ArmCounts, canary: &ArmCounts) {
+        let new = [baseline, canary].map(|arm| Sample { total: arm.good + arm.bad, failed: arm.bad });
+        self.test.handle_block(new[0], new[1]);
+        for (sum, new) in self.measured.iter_mut().zip(new) {
+            sum.total += new.total;
+            sum.failed += new.failed;
+        }
+        self.canary_step += new[1].total;
+    }
 }
 
 fn share_of(percent: u32) -> u32 {
@@ -265,6 +351,8 @@ fn since(before: &ArmCounts, now: &ArmCounts) -> ArmCounts {
         client_errors: now.client_errors.saturating_sub(before.client_errors),
         errors: now.errors.saturating_sub(before.errors),
         times: times.collect(),
+        good: now.good.saturating_sub(before.good),
+        bad: now.bad.saturating_sub(before.bad),
     }
 }
 

@@ -19,15 +19,22 @@
 //! least rise of interest, which is again such a variable. Below about half of that least rise the evidence shrinks.
 
 /// Answers of one group.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Sample {
     pub total: u64,
     /// Of those.
     pub failed: u64,
 }
 
+impl Sample {
+    /// Whether it can have been counted.
+    pub(super) const fn is_sound(self) -> bool {
+        self.failed <= self.total && self.total < COUNT_MAX
+    }
+}
+
 /// Evidence that the second group fails more often than the first.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct RateTest {
     /// The least rise of interest.
     rise: f64,
@@ -60,6 +67,15 @@ impl RateTest {
     /// Forgets the baseline's rate, because something else is counted as failed from now on. The evidence stays.
     pub fn forget_rate(&mut self) {
         self.baseline = Sample::default();
+    }
+
+    /// What `kept` (of an earlier process) has learned, if it looks for the same rise and is sound.
+    #[must_use]
+    pub(super) fn taken_up(self, kept: &RateTest) -> RateTest {
+        #[expect(clippy::float_cmp, reason = "the same number out of the same configuration, or another one")]
+        let is_same = kept.rise == self.rise;
+        let is_sound = kept.log_products.iter().all(|log| log.is_finite()) && kept.baseline.is_sound();
+        if is_same && is_sound { kept.clone() } else { self }
     }
 
     /// Whether the evidence suffices for a chance of a false alarm of at most `alpha` over the whole life of this test.
@@ -97,6 +113,8 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
+/// Far beyond every count of answers, and far below where sums overflow or numbers lose their last place.
+pub(super) const COUNT_MAX: u64 = 1 << 48;
 /// Rises looked for: the least, and six times twice as much.
 const RISES: usize = 7;
 const RATE_MIN: f64 = 1e-6;

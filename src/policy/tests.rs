@@ -10,7 +10,9 @@ use crate::config::{
 mod adaptive;
 mod balance;
 mod health;
+mod kept;
 mod limit;
+mod measure;
 mod path;
 mod queue;
 mod retry;

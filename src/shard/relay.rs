@@ -10,6 +10,7 @@ use super::error::Error;
 use super::exchange::{Answered, Request, nanos};
 use super::input::Input;
 use super::snapshot::Snapshot;
+use super::split;
 use super::stream;
 use super::upstream::{CallError, Channel, InFlight, outcome_of};
 use crate::http::{
@@ -111,6 +112,9 @@ pub(super) fn relay(
         let began = shard.rt.now();
         request.headed = began;
         let status = channel.incoming.head.status;
+        if snapshot.splits {
+            split::measure_head(snapshot, request, &channel.incoming);
+        }
         let passed = match channel.incoming.opening.take() {
             None => pass_on(shard, snapshot, connection, request, &mut channel, by).await.map(|()| outcome_of(status)),
             Some(opening) => Box::pin(stream::pass_on(shard, snapshot, connection, request, &mut channel, *opening, by)).await,

@@ -19,7 +19,7 @@ use super::forward::Stop;
 use super::respond::write_error_event;
 use super::snapshot::Snapshot;
 use super::upstream::{CallError, Channel, Incoming};
-use super::{Shard, answer};
+use super::{Shard, answer, split};
 use crate::config::limits;
 use crate::http::{
     BodyDecoder, CHUNK_END, EventReader, Framing, Known, LAST_CHUNK, ResponseEdit, framing_for_client, write_chunk_header,
@@ -27,7 +27,7 @@ use crate::http::{
 };
 use crate::llm::{Said, StreamError, StreamTap};
 use crate::metrics::{StreamOutcome, Target, TokenKind, UpstreamOutcome};
-use crate::policy::Failure;
+use crate::policy::{Failure, StreamSeen};
 use crate::runtime::{Either, race};
 use crate::sys::Instant;
 
@@ -197,6 +197,8 @@ struct Passing<'a> {
     decoder: BodyDecoder,
     tap: Tap,
     has_events: bool,
+    /// When the first event was here, if one was.
+    first_at: Instant,
     /// To the client.
     chunked: bool,
     /// The whole call ends by then.
@@ -259,6 +261,7 @@ pub(super) async fn pass_on(
         decoder,
         tap: Tap { events_at: heard_at, ..tap },
         has_events,
+        first_at: heard_at,
         chunked,
         by,
         first_by,
@@ -388,6 +391,7 @@ impl Passing<'_> {
         if std::mem::replace(&mut self.has_events, true) {
             metrics.stream_itl(self.request.target, nanos(now.since(before)));
         } else {
+            self.first_at = now;
             metrics.stream_ttft(self.request.target, nanos(now.since(self.request.began)));
         }
     }
@@ -419,6 +423,11 @@ impl Passing<'_> {
                 Err(_) => StreamOutcome::Died,
             },
         );
+        if self.snapshot.splits {
+            let ttft = self.has_events.then(|| self.first_at.since(self.request.began));
+            let times = StreamSeen { ttft, writing: self.tap.events_at.since(self.first_at), ..StreamSeen::default() };
+            split::measure_stream(self.snapshot, self.request, facts, result.is_ok(), times);
+        }
         let Some(usage) = facts.usage else { return };
         for (kind, tokens) in [(TokenKind::Input, usage.input), (TokenKind::Output, usage.output), (TokenKind::Cached, usage.cached)] {
             if let Some(tokens) = tokens {

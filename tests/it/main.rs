@@ -31,6 +31,7 @@ mod drain;
 mod endpoints;
 mod forward;
 mod hostile;
+mod kept;
 mod leave;
 mod live;
 mod read;

@@ -36,6 +36,11 @@ struct Load {
 
 impl Load {
     fn on(gate: &Gate, clients: usize) -> Load {
+        Load::asking(gate, clients, "\"max_tokens\":1")
+    }
+
+    /// With more in the body of every request.
+    fn asking(gate: &Gate, clients: usize, more: &'static str) -> Load {
         let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (addr, stopping, failures) = (gate.addr, Arc::clone(&stop), Arc::clone(&failed));
         let threads = crowd(clients, move |number| {
@@ -45,7 +50,7 @@ impl Load {
                     return;
                 }
                 // Chats are not merged: an error is one client's.
-                let body = format!(r#"{{"model":"m","max_tokens":1,"messages":[{{"role":"user","content":"{number} {request}"}}]}}"#);
+                let body = format!(r#"{{"model":"m",{more},"messages":[{{"role":"user","content":"{number} {request}"}}]}}"#);
                 let status = client.ask(post("/v1/chat/completions", &body)).status;
                 failures.fetch_add(u64::from(status != 200), Ordering::Relaxed);
             }
@@ -108,6 +113,71 @@ fn a_canary_without_errors_gets_everything() {
     eventually("it goes on", || answers(&gate, "new") > before + 100.0);
     assert_eq!(load.end(), 0);
     assert_eq!((events(&gate, "step"), events(&gate, "rolled_back")), (3.0, 0.0), "10, 30 and 60");
+}
+
+/// Asks until the canary is taken back, and hands out what the admin page says of it then.
+fn taken_back(gate: &Gate, more: &'static str) -> serde_json::Value {
+    let load = Load::asking(gate, 8, more);
+    eventually("the canary is taken back", || events(gate, "rolled_back") == 1.0);
+    assert_eq!(load.end(), 0, "no client has seen an error");
+    assert_eq!((share(gate, "old"), share(gate, "new")), (10_000.0, 0.0));
+    let shown: serde_json::Value = serde_json::from_str(Client::tcp(gate.gateway.admin_addr()).ask(get("/rollouts/m")).text()).unwrap();
+    assert_eq!(shown["rollout"]["cause"], "worse than the baseline by its metric");
+    let evidence = &shown["rollout"]["evidence"];
+    assert!(evidence["metric"].as_f64().unwrap() >= evidence["enough"].as_f64().unwrap(), "{shown}");
+    shown["rollout"]["metric"].clone()
+}
+
+fn with_metric(metric: &str) -> String {
+    ROLLOUT.replace("max_latency_increase = 0", &format!("max_latency_increase = 0, metric = {metric}"))
+}
+
+fn measured(gate: &Gate, target: &str, outcome: &str) -> f64 {
+    gate.metric("headrace_split_measured_total", &[("model", "m"), ("target", target), ("outcome", outcome)])
+}
+
+#[test]
+fn a_canary_with_lower_scores_is_taken_back() {
+    let scored = |score: &'static str| {
+        Upstream::new(move |_, _| {
+            let answer = String::from_utf8(ok("{}")).unwrap();
+            Reply::Bytes(answer.replacen("\r\n", &format!("\r\nx-quality-score: {score}\r\n"), 1).into_bytes())
+        })
+    };
+    let (old, new) = (scored("0.93"), scored("0.41"));
+    let model = with_metric("{ header = \"X-Quality-Score\", below = 0.7 }");
+    let gate = Gate::with(2, config(&text(&old.url(), &new.url(), &model), ""), StartOptions::default());
+    let metric = taken_back(&gate, "\"max_tokens\":1");
+    assert_eq!(metric["bad"], "header x-quality-score below 0.7");
+    assert_eq!((&metric["baseline"]["bad"], metric["canary"]["bad"] == metric["canary"]["measured"]), (&0.into(), true), "{metric}");
+    gate.comes_to_rest();
+    assert_eq!((measured(&gate, "old", "bad"), measured(&gate, "new", "good")), (0.0, 0.0));
+    assert_eq!((measured(&gate, "old", "good"), measured(&gate, "new", "bad")), (answers(&gate, "old"), answers(&gate, "new")));
+}
+
+#[test]
+fn a_canary_whose_streams_are_cut_short_is_taken_back() {
+    // Five tokens suffice the old model for what it has to say, the new one goes on until it is stopped.
+    let (old, new) =
+        (mock(MockConfig { chat_events: 3, ..MockConfig::default() }), mock(MockConfig { chat_events: 9, ..MockConfig::default() }));
+    let gate = gate(&with_metric("{ finish = [\"length\"] }"), &old, &new);
+    let metric = taken_back(&gate, "\"stream\":true,\"max_tokens\":5");
+    assert_eq!(metric["bad"], "finish length");
+    gate.comes_to_rest();
+    assert_eq!((measured(&gate, "old", "bad"), measured(&gate, "new", "good")), (0.0, 0.0));
+    assert!(measured(&gate, "new", "bad") > 0.0 && measured(&gate, "old", "good") > 0.0);
+}
+
+#[test]
+fn a_rollout_waits_for_answers_that_its_metric_can_measure() {
+    let (old, new) = (mock(MockConfig::default()), mock(MockConfig::default()));
+    let gate = gate(&with_metric("{ finish = [\"length\"] }"), &old, &new);
+    let load = Load::on(&gate, 8);
+    eventually("it is told that nothing can be measured", || events(&gate, "unmeasured") == 1.0);
+    let before = answers(&gate, "new");
+    eventually("the canary has answered enough for another step", || answers(&gate, "new") > before + 120.0);
+    assert_eq!((share(&gate, "new"), events(&gate, "step"), events(&gate, "unmeasured")), (1000.0, 1.0, 1.0));
+    assert_eq!(load.end(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod address;
 mod admission;
+mod metric;
 mod models;
 mod resilience;
 mod rollout;

@@ -111,10 +111,14 @@ impl Checker {
         }
     }
 
-    fn sticky_field(&mut self, At { value, place }: &At<String>) -> Option<String> {
+    fn sticky_field(&mut self, name: &At<String>) -> Option<String> {
+        self.named_field(name, "write the name of a request field, like \"x-session-id\"")
+    }
+
+    /// A field's name in lower case.
+    pub(super) fn named_field(&mut self, At { value, place }: &At<String>, help: &str) -> Option<String> {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if value.is_empty() || value.len() > limits::NAME_BYTES_MAX || !value.bytes().all(token) {
-            let help = "write the name of a request field, like \"x-session-id\"";
             self.mistakes.add(place, format!("{value:?} is not the name of a field"), "not a field name", help);
             return None;
         }
@@ -188,6 +192,7 @@ impl Checker {
             max_latency_increase: (latency > 0.0).then_some(latency),
             count_4xx: raw.count_4xx.as_ref().is_none_or(|found| found.value),
             false_alarm: self.fraction(raw.false_alarm.as_ref(), defaults::FALSE_ALARM, 0.000_001..=0.5, "models.rollout.false_alarm"),
+            metric: raw.metric.as_ref().and_then(|metric| self.metric(metric)),
         }
     }
 
@@ -217,7 +222,7 @@ impl Checker {
         steps
     }
 
-    fn fraction(&mut self, found: Option<&At<f64>>, default: f64, allowed: RangeInclusive<f64>, path: &str) -> f64 {
+    pub(super) fn fraction(&mut self, found: Option<&At<f64>>, default: f64, allowed: RangeInclusive<f64>, path: &str) -> f64 {
         let Some(At { value, place }) = found else { return default };
         if allowed.contains(value) {
             return *value;

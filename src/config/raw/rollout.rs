@@ -72,4 +72,30 @@ pub(in crate::config) struct RawRollout {
     /// The chance that a canary as good as its baseline is taken back, 0.000001 to 0.5. Lower needs more evidence.
     #[schemars(extend("default" = 0.01))]
     pub false_alarm: Option<At<f64>>,
+    /// One more thing by which the canary is compared and taken back. Default: errors and latency only, which all upstreams have.
+    pub metric: Option<At<RawMetric>>,
+}
+
+/// What else makes an answer a bad one, by exactly one of `name`, `header` and `finish`. The shares of bad answers are compared; an answer
+/// that cannot be measured counts for neither target, and a step waits until `min_requests` answers of the canary were measured.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawMetric {
+    /// A number of each event stream: `"ttft_ms"` (milliseconds from the request to the first event), `"tokens_per_second"` (from the
+    /// first event to the last) or `"output_tokens"`; the last two where the server tells its usage.
+    #[schemars(extend("enum" = ["ttft_ms", "tokens_per_second", "output_tokens"]))]
+    pub name: Option<At<String>>,
+    /// A field of the answer's head that holds a number, like `"x-quality-score"`. Merged answers have none.
+    pub header: Option<At<String>>,
+    /// Streams that end for one of these reasons are bad: `"stop"`, `"length"`, `"tool_calls"`, `"content_filter"`, `"other"`, or `"error"`
+    /// for an error told within the stream.
+    pub finish: Option<At<Vec<At<String>>>>,
+    /// An answer with a larger number is bad.
+    pub above: Option<At<f64>>,
+    /// An answer with a smaller number is bad.
+    pub below: Option<At<f64>>,
+    /// The rise of the share of bad answers that is looked for, above 0 to 1: 0.05 are five of a hundred. Less would need many more answers
+    /// before anything is known; a rise below half of it is let pass.
+    #[schemars(extend("default" = 0.05))]
+    pub max_rate_increase: Option<At<f64>>,
 }

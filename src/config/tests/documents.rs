@@ -34,6 +34,7 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("models.sticky", "/properties/models/items/properties/sticky", "models.sticky"),
     ("models.shadow", "/properties/models/items/properties/shadow", "models.shadow"),
     ("models.rollout", "/properties/models/items/properties/rollout", "models.rollout"),
+    ("models.rollout.metric", "/properties/models/items/properties/rollout/properties/metric", "models.rollout.metric"),
     ("[[routes]]", "/properties/routes/items", "routes"),
     ("routes.timeouts", "/properties/routes/items/properties/timeouts", "routes.timeouts"),
 ];

@@ -6,7 +6,8 @@ use crate::metrics::buckets::{ITEM_CELLS, Scale, TIME_CELLS};
 use crate::metrics::labels::{STATUS_COUNT, status_index, status_values};
 use crate::metrics::layout::{SHARD_NUMBERS, shard_number};
 use crate::metrics::{
-    BatchReason, Kind, METRICS, Metric, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome, TokenKind, UpstreamOutcome,
+    BatchReason, Kind, METRICS, MeasureOutcome, Metric, Phase, ShadowOutcome, ShedReason, SplitOutcome, StreamOutcome, TokenKind,
+    UpstreamOutcome,
 };
 
 #[test]
@@ -109,6 +110,7 @@ fn the_page_lists_the_table() {
         .chain(ShedReason::ALL.iter().map(|v| v.as_str()))
         .chain(ShadowOutcome::ALL.iter().map(|v| v.as_str()))
         .chain(SplitOutcome::ALL.iter().map(|v| v.as_str()))
+        .chain(MeasureOutcome::ALL.iter().map(|v| v.as_str()))
     {
         assert!(page.contains(&format!("`{value}`")), "docs/metrics.md lacks the label value {value}");
     }

@@ -7,8 +7,8 @@ use super::checker::{Samples, check};
 use crate::config::{Arm, Config, ModelId, RouteId, Shadow, Split, UpstreamId};
 use crate::mesh::ShardId;
 use crate::metrics::{
-    BatchReason, BreakerTo, FallbackReason, HedgeResult, Metric, Phase, Registry, RingStats, ShadowOutcome, ShardMetrics, ShedReason,
-    SplitOutcome, StreamOutcome, Target, TokenKind, TooManySnapshots, UpstreamOutcome,
+    BatchReason, BreakerTo, FallbackReason, HedgeResult, MeasureOutcome, Metric, Phase, Registry, RingStats, ShadowOutcome, ShardMetrics,
+    ShedReason, SplitOutcome, StreamOutcome, Target, TokenKind, TooManySnapshots, UpstreamOutcome,
 };
 use crate::policy::tests::{route, sample_config};
 use crate::policy::{Operation, Why};
@@ -74,6 +74,7 @@ fn count_everything(metrics: &ShardMetrics) {
     metrics.fallback(ModelId(0), FallbackReason::Timeout);
     metrics.hedge(ModelId(0), HedgeResult::Won);
     metrics.split_request(ModelId(0), SplitOutcome::Error, 3_000_000);
+    metrics.split_measured(ModelId(0), MeasureOutcome::Bad);
     metrics.shadow_request(ModelId(0), ShadowOutcome::Full);
 }
 
@@ -153,6 +154,7 @@ fn every_method_counts_where_it_says() {
         ("headrace_memory_max_bytes", "", 7000.0),
         ("headrace_split_requests_total", "model=bge,target=gpu0,outcome=error", 1.0),
         ("headrace_split_duration_seconds_sum", "model=bge,target=gpu0", 0.003),
+        ("headrace_split_measured_total", "model=bge,target=gpu0,outcome=bad", 1.0),
         ("headrace_split_share", "model=bge,target=gpu0", 2500.0),
         ("headrace_rollout_events_total", "model=bge,event=step", 1.0),
         ("headrace_health_probes_total", "upstream=gpu0,endpoint=unix:/run/vllm.sock,result=failed", 1.0),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::config::{RolloutRules, WHOLE};
+use crate::config::{FinishReason, Measure, MetricRules, RolloutRules, WHOLE};
 use crate::policy::{ArmCounts, Cause, Order, RateTest, Rollout, RolloutEvent, Sample, Stage};
 use crate::sys::Instant;
 
@@ -27,7 +27,10 @@ impl Dice {
 
 /// Answers of the canary until the test says that it fails more often; `None` after `most`.
 fn canary_answers(dice: &mut Dice, share: f64, rates: (f64, f64), alpha: f64, most: u64) -> Option<u64> {
-    let mut test = RateTest::new(0.02);
+    answers_until_raised(RateTest::new(0.02), dice, share, rates, alpha, most)
+}
+
+fn answers_until_raised(mut test: RateTest, dice: &mut Dice, share: f64, rates: (f64, f64), alpha: f64, most: u64) -> Option<u64> {
     let mut canary_total = 0;
     while canary_total < most {
         let (mut baseline, mut canary) = (0, 0);
@@ -76,6 +79,19 @@ fn five_errors_of_a_hundred_are_found_within_two_hundred_answers() {
     }
 }
 
+/// As the guide tells of the chosen metric with its defaults.
+#[test]
+fn fifteen_more_bad_answers_of_a_hundred_are_found() {
+    for share in [0.05, 0.25] {
+        let mut dice = Dice(13);
+        let mut draw = || answers_until_raised(RateTest::new(0.05), &mut dice, share, (0.05, 0.2), 0.01 / 3.0, 2000).unwrap_or(2000);
+        let mut found: Vec<u64> = (0..200).map(|_| draw()).collect();
+        found.sort_unstable();
+        let (median, late) = (found[100], found[189]);
+        assert!(median <= 100 && late <= 220, "at {share}: median {median}, 95 of 100 within {late}");
+    }
+}
+
 #[test]
 fn a_canary_that_only_fails_is_found_at_once() {
     let mut dice = Dice(5);
@@ -106,7 +122,7 @@ fn binomial(n: u64, k: u64, rate: f64) -> f64 {
     ways * rate.powi(i32::try_from(k).unwrap()) * (1.0 - rate).powi(i32::try_from(n - k).unwrap())
 }
 
-fn rules() -> RolloutRules {
+pub(super) fn rules() -> RolloutRules {
     RolloutRules {
         canary: 1,
         steps: vec![5, 50, 100],
@@ -116,29 +132,37 @@ fn rules() -> RolloutRules {
         max_latency_increase: Some(0.5),
         count_4xx: true,
         false_alarm: 0.01,
+        metric: None,
     }
 }
 
 /// A rollout with what its arms have answered so far. Buckets are powers of two.
-struct Scene {
-    rollout: Rollout,
-    arms: [ArmCounts; 2],
-    now: Instant,
+pub(super) struct Scene {
+    pub(super) rollout: Rollout,
+    pub(super) arms: [ArmCounts; 2],
+    pub(super) now: Instant,
 }
 
 impl Scene {
-    fn new(rules: RolloutRules) -> Scene {
+    pub(super) fn new(rules: RolloutRules) -> Scene {
         let arms = [ArmCounts { times: vec![0; 8], ..ArmCounts::default() }, ArmCounts { times: vec![0; 8], ..ArmCounts::default() }];
         Scene { rollout: Rollout::new(rules, Instant::ZERO), arms, now: Instant::ZERO }
     }
 
-    fn answers(&mut self, arm: usize, ok: u64, errors: u64, bucket: usize) {
+    pub(super) fn answers(&mut self, arm: usize, ok: u64, errors: u64, bucket: usize) {
         self.arms[arm].ok += ok;
         self.arms[arm].errors += errors;
         self.arms[arm].times[bucket] += ok + errors;
     }
 
-    fn look(&mut self, seconds: u64) -> Option<RolloutEvent> {
+    /// Answers that the chosen metric has measured.
+    pub(super) fn measured(&mut self, arm: usize, good: u64, bad: u64) {
+        self.arms[arm].good += good;
+        self.arms[arm].bad += bad;
+        self.answers(arm, good + bad, 0, 3);
+    }
+
+    pub(super) fn look(&mut self, seconds: u64) -> Option<RolloutEvent> {
         self.now = self.now + Duration::from_secs(seconds);
         let scale = |bucket: usize, factor: f64| bucket + usize::from(factor > 1.0);
         let [baseline, canary] = &self.arms;
@@ -211,6 +235,51 @@ fn a_slower_canary_is_taken_back_and_one_within_the_bound_is_not() {
         scene.arms[1].times[7] += 10;
         assert_eq!(scene.look(0), None);
     }
+}
+
+fn with_metric() -> RolloutRules {
+    let measure = Measure::Finish(vec![FinishReason::Length]);
+    RolloutRules { metric: Some(MetricRules { measure, max_rate_increase: 0.05 }), ..rules() }
+}
+
+#[test]
+fn a_canary_worse_by_the_chosen_metric_is_taken_back_and_a_better_one_is_not() {
+    for (bad, wanted) in [(4, Some(RolloutEvent::RolledBack(Cause::Metric))), (0, None)] {
+        let mut scene = Scene::new(with_metric());
+        scene.rollout.poll_event();
+        scene.measured(0, 190, 10);
+        let mut event = None;
+        for _ in 0..20 {
+            scene.measured(0, 190, 10);
+            scene.measured(1, 10 - bad, bad);
+            event = event.or(scene.look(1));
+        }
+        assert_eq!(event, wanted, "{bad} of 10 bad: {:?}", scene.rollout.evidence());
+        assert_eq!(scene.rollout.share(), if bad > 0 { 0 } else { 500 });
+    }
+}
+
+#[test]
+fn a_step_waits_until_enough_of_the_canarys_answers_were_measured() {
+    let mut scene = Scene::new(with_metric());
+    scene.rollout.poll_event();
+    scene.measured(0, 400, 0);
+    scene.answers(1, 100, 0, 3);
+    assert_eq!(scene.look(61), Some(RolloutEvent::Unmeasured));
+    scene.measured(1, 19, 0);
+    assert_eq!((scene.look(1), scene.rollout.share()), (None, 500), "19 are not 20; and it was told");
+    scene.measured(1, 1, 0);
+    assert_eq!(scene.look(1), Some(RolloutEvent::Step(50)));
+    assert_eq!(scene.rollout.measured().map(|[old, new]| (old.total, new.total)), Some((400, 20)));
+    scene.answers(1, 100, 0, 3);
+    assert_eq!(scene.look(61), Some(RolloutEvent::Unmeasured), "the next step has its own answers");
+}
+
+#[test]
+fn three_tests_share_the_chance_of_a_false_alarm() {
+    let enough = |rules| Rollout::new(rules, Instant::ZERO).evidence().enough;
+    assert!((enough(rules()).exp() - 2.0 / 0.01).abs() < 1e-6);
+    assert!((enough(with_metric()).exp() - 3.0 / 0.01).abs() < 1e-6);
 }
 
 #[test]

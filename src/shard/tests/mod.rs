@@ -8,6 +8,7 @@ mod lanes;
 mod leaving;
 mod refusals;
 mod resilience;
+mod splits;
 mod streams;
 mod timeouts;
 mod websockets;
