@@ -12,6 +12,7 @@ mod balance;
 mod health;
 mod limit;
 mod path;
+mod places;
 mod queue;
 mod retry;
 mod rollout;

@@ -39,7 +39,7 @@ pub(super) fn look(
         Level::Near if !is_to_be_held(connection, request, routed) => {}
         Level::Near | Level::Full => return Err(Error::Shed(ShedReason::MemoryFull)),
     }
-    if snapshot.has_gates() {
+    if snapshot.heeds_claims() {
         request.claim = claim(shard, snapshot, connection);
     }
     Ok(())
