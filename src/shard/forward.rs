@@ -97,7 +97,7 @@ pub(super) async fn admitted(
     request: &mut Request,
     plan: ForwardPlan,
 ) -> Result<Answered, Error> {
-    admit::admit(shard, snapshot, connection, request, &plan).await?;
+    admit::admit(shard, snapshot, connection, request, plan.upstream, |request| admit::estimate(request, &plan)).await?;
     let answered = forward(shard, snapshot, connection, request, plan).await;
     request.permit = None;
     answered

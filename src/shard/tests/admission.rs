@@ -258,6 +258,41 @@ fn a_tenant_that_floods_a_lane_does_not_keep_the_others_out() {
     assert!(call_of("low") <= 8, "the least urgent wait, but not for ever: {calls:?}");
 }
 
+/// A websocket has a place for as long as it lives; who asks for one beyond the limit waits.
+#[test]
+fn a_websocket_holds_its_place_until_it_ends() {
+    const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let config = LIMITED.replace("path = \"/\"", "path = \"/\"\nwebsocket = true").replace("$MORE", "queue_timeout = \"50ms\"");
+    let world = World::new(&config, |seen, _| match seen.head.contains("upgrade: websocket") {
+        true => Reply::Echo(AGREED.to_owned()),
+        false => Reply::Bytes(ok("plain")),
+    });
+    let open = || {
+        let (rt, address) = (world.rt.clone(), world.address.clone());
+        world.run(async move {
+            let socket = rt.connect(&address).await.unwrap();
+            let head = "GET /ws HTTP/1.1\r\nhost: g\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            socket.send(head.as_bytes().to_vec()).await.unwrap();
+            let first = socket.recv().await.unwrap().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            (socket, first.unwrap_or_default())
+        })
+    };
+    let (one, two) = (open(), open());
+    assert!(one.1.starts_with("HTTP/1.1 101 ") && two.1.starts_with("HTTP/1.1 101 "), "{} {}", one.1, two.1);
+    assert_eq!(world.metric("headrace_admission_in_flight{upstream=\"up\"}"), 2.0);
+    let (_, refused) = open();
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("x-headrace-error: queue_timeout\r\n"), "{refused}");
+    let plain = answer(&world, ask(&world, "/", ""));
+    assert!(plain.contains("x-headrace-error: queue_timeout\r\n"), "websockets and requests share the places: {plain}");
+    drop(one);
+    until(&world, "its place is free", || world.metric("headrace_admission_in_flight{upstream=\"up\"}") == 1.0);
+    assert!(answer(&world, ask(&world, "/", "")).starts_with("HTTP/1.1 200 "));
+    drop(two);
+    at_rest(&world);
+}
+
 /// Memory, as control tells it: bodies first, then everything; and back.
 #[test]
 fn short_memory_refuses_bodies_first_and_then_everything() {
