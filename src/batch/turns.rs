@@ -10,7 +10,8 @@
 use super::held::{Held, Jobs, Part};
 use super::job::Failure;
 use super::lane::Lane;
-use crate::policy::{Claim, Left, Refusal, cost_of_items};
+use crate::config::limits::LANE_BYTES;
+use crate::policy::{Claim, Left, Queue, Refusal, cost_of_items};
 use crate::sys::Instant;
 use std::time::Duration;
 
@@ -80,6 +81,9 @@ impl Lane {
         self.known_wait(before, now).map_or(RETRY_AFTER_MAX, |time| time.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
     }
 }
+
+// `headrace check` promises what a lane costs beside its key.
+const _: () = assert!((size_of::<Lane>() + size_of::<Queue<Part>>()) as u64 <= LANE_BYTES);
 
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
