@@ -66,7 +66,15 @@ const ROOMS: &[(&str, &[(&str, &str)])] = &[
             ("sys", "moments, message parts, buffer pools"),
         ],
     ),
-    ("batch", &[("config", "batching modes and model ids"), ("json", "spans of items, the splice writer"), ("sys", "moments, spans")]),
+    (
+        "batch",
+        &[
+            ("config", "batching modes and model ids"),
+            ("json", "spans of items, the splice writer"),
+            ("policy", "who waits in a lane stands in `policy::Queue`, the one machine for priorities and fair shares"),
+            ("sys", "moments, spans"),
+        ],
+    ),
     ("http", &[("sys", "spans")]),
     ("policy", &[("config", "routes, models, balance modes"), ("sys", "moments")]),
     (

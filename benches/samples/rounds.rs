@@ -4,6 +4,7 @@ use bytes::Bytes;
 use headrace::batch::{CallOutcome, Home, HomeLimits, Job, LaneRules, Operation, Ticket, lane_hash};
 use headrace::config::{BatchingMode, ModelId};
 use headrace::json::scan_embeddings;
+use headrace::policy::Claim;
 use headrace::sys::{Instant, Span};
 use std::hint::black_box;
 use std::time::Duration;
@@ -92,7 +93,7 @@ fn job(body: &str) -> Job {
         generation: 1,
         model: ModelId(0),
         operation: Operation::Embeddings,
-        priority: 0,
+        claim: Claim::default(),
         hash: 0,
         credential: Bytes::new(),
         message: Bytes::from(format!("{head}{body}")),
@@ -113,4 +114,5 @@ const RULES: LaneRules = LaneRules {
     in_flight: 1,
     max_queue_items: 4096,
     endpoints: 1,
+    fair: false,
 };

@@ -4,6 +4,7 @@
 use super::job::{Job, Ticket};
 use super::split::embeddings::Gather;
 use crate::json::ItemKind;
+use crate::policy::Place;
 use crate::sys::Instant;
 use hashbrown::HashMap;
 use slab::Slab;
@@ -37,6 +38,8 @@ pub(super) struct Held {
     /// Items in the lane's queue, and their bytes.
     pub(super) queued_items: u32,
     pub(super) queued_bytes: u64,
+    /// Where it waits for its turn in the lane; none once it was called forward.
+    pub(super) place: Option<Place>,
     /// Slots of the calls that carry parts of it.
     pub(super) calls: SmallVec<[u32; 2]>,
     pub(super) unsent_count: u8,
@@ -122,6 +125,7 @@ impl Jobs {
             endpoints,
             queued_items: 0,
             queued_bytes: 0,
+            place: None,
             calls: SmallVec::new(),
             unsent_count: 0,
             broken_count: 0,

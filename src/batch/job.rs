@@ -3,6 +3,7 @@
 use super::key::LaneKey;
 use crate::config::{Batching, BatchingMode, ModelId};
 use crate::json::{EmbeddingsRequest, Pieces};
+use crate::policy::Claim;
 use crate::sys::{Instant, Span};
 use bytes::Bytes;
 use std::time::Duration;
@@ -39,8 +40,8 @@ pub struct Job {
     pub generation: u32,
     pub model: ModelId,
     pub operation: Operation,
-    /// Part of the lane key; 0 for everyone until classes are configured.
-    pub priority: u8,
+    /// Whose it is: decides who is next in a lane that tells classes and tenants apart. No part of the lane key: all share calls.
+    pub claim: Claim,
     /// [`super::lane_hash`] of [`Job::key`].
     pub hash: u64,
     /// The `authorization` value that travels upstream; empty when none is forwarded. Part of the lane key.
@@ -68,7 +69,6 @@ impl Job {
             model: self.model,
             operation: self.operation,
             kind: self.request.kind,
-            priority: self.priority,
             credential: &self.credential,
             before: &body[..self.request.input.start as usize],
             after: &body[self.request.input.end()..],
@@ -103,11 +103,13 @@ pub struct LaneRules {
     pub max_queue_items: u32,
     /// Endpoints of the upstream; calls name one by its index.
     pub endpoints: u32,
+    /// Classes and tenants are told apart by the jobs' claims; else first come, first served.
+    pub fair: bool,
 }
 
 impl LaneRules {
     #[must_use]
-    pub fn new(batching: &Batching, endpoints: u32) -> LaneRules {
+    pub fn new(batching: &Batching, endpoints: u32, fair: bool) -> LaneRules {
         LaneRules {
             mode: batching.mode,
             max_items: batching.max_items.max(1),
@@ -116,6 +118,7 @@ impl LaneRules {
             in_flight: batching.in_flight.max(1),
             max_queue_items: batching.max_queue_items.max(1),
             endpoints: endpoints.max(1),
+            fair,
         }
     }
 }
@@ -156,6 +159,8 @@ pub enum Failure {
     DeadlineExceeded,
     /// The lane or the home holds all it may. The time is a guess at when there is room.
     QueueFull { retry_after: Duration },
+    /// Its tenant has more waiting in the lane than its share, and this job is too many or would be too late. The time as above.
+    TenantShare { retry_after: Duration },
     /// It would wait in its lane beyond its deadline, by the learned cost. The time is a guess at when there is room.
     PredictedLate { retry_after: Duration },
     /// The upstream said 429 or 503 until the tries or the time ran out.
@@ -174,6 +179,7 @@ impl Failure {
             Failure::UpstreamTimeout => "upstream_timeout",
             Failure::DeadlineExceeded => "deadline_exceeded",
             Failure::QueueFull { .. } => "queue_full",
+            Failure::TenantShare { .. } => "tenant_share",
             Failure::PredictedLate { .. } => "predicted_late",
             Failure::Overloaded { .. } => "upstream_overloaded",
             Failure::AnswerTooLarge => "answer_too_large",

@@ -14,7 +14,6 @@ pub struct LaneKey<'a> {
     pub model: ModelId,
     pub operation: Operation,
     pub kind: ItemKind,
-    pub priority: u8,
     /// Empty when no credential travels upstream.
     pub credential: &'a [u8],
     /// The body up to the value of `input`.
@@ -44,7 +43,6 @@ pub(super) struct OwnedKey {
     model: ModelId,
     operation: Operation,
     kind: ItemKind,
-    priority: u8,
     /// Credential, before, after, one behind the other.
     text: Box<[u8]>,
     credential_len: usize,
@@ -58,7 +56,6 @@ impl OwnedKey {
             model: key.model,
             operation: key.operation,
             kind: key.kind,
-            priority: key.priority,
             text: [key.credential, key.before, key.after].concat().into_boxed_slice(),
             credential_len: key.credential.len(),
             before_len: key.before.len(),
@@ -68,16 +65,7 @@ impl OwnedKey {
     pub(super) fn borrow(&self) -> LaneKey<'_> {
         let (credential, rest) = self.text.split_at(self.credential_len);
         let (before, after) = rest.split_at(self.before_len);
-        LaneKey {
-            generation: self.generation,
-            model: self.model,
-            operation: self.operation,
-            kind: self.kind,
-            priority: self.priority,
-            credential,
-            before,
-            after,
-        }
+        LaneKey { generation: self.generation, model: self.model, operation: self.operation, kind: self.kind, credential, before, after }
     }
 
     pub(super) fn text_len(&self) -> usize {

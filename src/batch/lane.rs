@@ -1,5 +1,5 @@
 //! A lane: the queue of jobs that may share calls, and what is known of the upstream through it. It says what the next batch
-//! holds; `rule` says when it leaves.
+//! holds; `rule` says when it leaves, `turns` who is next where classes and tenants are told apart.
 
 use super::cost::Caps;
 use super::held::{Held, Jobs, Part, Parts};
@@ -9,6 +9,7 @@ use super::job::LaneRules;
 use super::key::OwnedKey;
 use super::rule::{Endpoint, Waiting};
 use crate::config::BatchingMode;
+use crate::policy::{Place, Queue};
 use crate::sys::Instant;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -19,8 +20,10 @@ pub(super) struct Lane {
     pub(super) key: OwnedKey,
     pub(super) hash: u64,
     pub(super) rules: LaneRules,
-    /// May hold parts of jobs that have ended; they are skipped, and swept out when they are many.
-    queue: VecDeque<Part>,
+    /// First come, first served. May hold parts of jobs that have ended; they are skipped, and swept out when they are many.
+    pub(super) line: VecDeque<Part>,
+    /// Behind it, where classes and tenants are told apart: everyone who has not been called forward.
+    pub(super) fair: Option<Box<Queue<Part>>>,
     dead_parts: usize,
     pub(super) queued_items: u32,
     pub(super) queued_bytes: u64,
@@ -57,7 +60,8 @@ impl Lane {
             key,
             hash,
             rules,
-            queue: VecDeque::new(),
+            line: VecDeque::new(),
+            fair: rules.fair.then(|| Box::new(Queue::new(rules.max_queue_items))),
             dead_parts: 0,
             queued_items: 0,
             queued_bytes: 0,
@@ -96,16 +100,16 @@ impl Lane {
 
     pub(super) fn push_back(&mut self, part: Part, held: &mut Held) {
         self.count_in(part, held);
-        self.queue.push_back(part);
+        self.line.push_back(part);
     }
 
     /// For parts that were taken before: they keep their place ahead of everyone who came later.
     pub(super) fn push_front(&mut self, part: Part, held: &mut Held) {
         self.count_in(part, held);
-        self.queue.push_front(part);
+        self.line.push_front(part);
     }
 
-    fn count_in(&mut self, part: Part, held: &mut Held) {
+    pub(super) fn count_in(&mut self, part: Part, held: &mut Held) {
         let bytes = held.bytes_of(part.first, part.count);
         held.queued_items += part.count;
         held.queued_bytes += bytes;
@@ -122,52 +126,62 @@ impl Lane {
     }
 
     /// A job has ended, or was started afresh, that had this much in the queue.
-    pub(super) fn forget_queued(&mut self, items: u32, bytes: u64, jobs: &Jobs) {
+    pub(super) fn forget_queued(&mut self, items: u32, bytes: u64, place: Option<Place>, jobs: &Jobs) {
+        if let (Some(place), Some(queue)) = (place, &mut self.fair) {
+            queue.withdraw(place);
+        }
         self.queued_items -= items;
         self.queued_bytes -= bytes;
         self.dead_parts += usize::from(items > 0);
-        if self.dead_parts > 32 && self.dead_parts > self.queue.len() / 2 {
-            self.queue.retain(|part| jobs.is_live(part.job));
+        if self.dead_parts > 32 && self.dead_parts > self.line.len() / 2 {
+            self.line.retain(|part| jobs.is_live(part.job));
             self.dead_parts = 0;
         }
     }
 
     /// What stands in line, as far as the rule cares; `None` when nothing does.
     pub(super) fn waiting(&mut self, jobs: &Jobs, now: Instant) -> Option<Waiting> {
-        let held = loop {
-            match jobs.get(self.queue.front()?.job) {
-                Some(held) => break held,
-                None => self.pop_dead(),
+        let first = loop {
+            match self.line.front().map(|part| jobs.get(part.job)) {
+                Some(Some(held)) => break Some(held),
+                Some(None) => self.pop_dead(),
+                None => break None,
             }
         };
         let full = self.queued_items >= self.caps.items(now) || self.queued_bytes >= self.rules.max_bytes;
-        Some(Waiting { full, items: self.queued_items, oldest: held.job.arrived, avoid: held.avoid })
+        let oldest = match (first, &self.fair) {
+            (Some(held), None) => held.job.arrived,
+            (None, None) => return None,
+            (None, Some(queue)) if queue.is_empty() => return None,
+            (first, Some(queue)) => {
+                // Looks at every tenant; it matters only where a batch that is not full has a last moment.
+                let in_turn = if full || self.rules.max_delay.is_zero() { None } else { queue.oldest() };
+                first.map(|held| held.job.arrived).into_iter().chain(in_turn).min().unwrap_or(now)
+            }
+        };
+        Some(Waiting { full, items: self.queued_items, oldest, avoid: first.and_then(|held| held.avoid) })
     }
 
     fn pop_dead(&mut self) {
-        self.queue.pop_front();
+        self.line.pop_front();
         self.dead_parts = self.dead_parts.saturating_sub(1);
     }
 
-    /// A guess at how long a job that came now would wait, for clients that are turned away.
-    pub(super) fn predicted_wait(&self, now: Instant) -> Duration {
-        self.known_wait(now).map_or(RETRY_AFTER_MAX, |time| time.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
-    }
-
-    /// The same as far as it is known: until the answer to the batch that a job would be in that came now, behind full ones. `None`
-    /// before the first calls.
-    pub(super) fn known_wait(&self, now: Instant) -> Option<Duration> {
+    /// How long a job would wait behind `queued` items, as far as it is known: until the answer to the batch that it would be in, behind
+    /// full ones. `None` before the first calls.
+    pub(super) fn known_wait(&self, queued: u32, now: Instant) -> Option<Duration> {
         let cap = self.caps.items(now);
         let side_by_side = if self.rules.mode == BatchingMode::Batching { self.limit() } else { 1 };
-        let before = self.queued_items / cap / self.rules.endpoints.saturating_mul(side_by_side);
-        let own = self.queued_items.saturating_add(1).min(cap);
+        let before = queued / cap / self.rules.endpoints.saturating_mul(side_by_side);
+        let own = queued.saturating_add(1).min(cap);
         let time = |endpoint: &Endpoint| Some(endpoint.cost.predict(cap)?.saturating_mul(before) + endpoint.cost.predict(own)?);
         self.endpoints.iter().filter_map(time).min()
     }
 
     /// Everyone in line; some may have ended.
     pub(super) fn in_line(&self) -> Vec<Part> {
-        self.queue.iter().copied().collect()
+        let in_turn = self.fair.iter().flat_map(|queue| queue.tickets());
+        self.line.iter().chain(in_turn).copied().collect()
     }
 
     /// Sends no merged calls for a while, for longer each time in a row. Returns the period, unless it is on already.
@@ -189,7 +203,11 @@ impl Lane {
         // Two brackets, and a comma less than items.
         let mut bytes = self.key.text_len() as u64 + 1;
         while room > 0 {
-            let Some(part) = self.queue.front().copied() else { break };
+            let mut called = false;
+            if self.line.is_empty() {
+                called = self.call_forward(jobs, now);
+            }
+            let Some(part) = self.line.front().copied() else { break };
             let Some(held) = jobs.get_mut(part.job) else {
                 self.pop_dead();
                 continue;
@@ -214,7 +232,7 @@ impl Lane {
             let taken = Part { count, ..part };
             bytes += held.bytes_of(taken.first, taken.count);
             self.count_out(taken, held);
-            self.advance(taken, part);
+            self.advance(taken, part, called.then_some(held));
             room = room.saturating_sub(count);
             batch.push(taken);
             if alone {
@@ -224,13 +242,16 @@ impl Lane {
         batch
     }
 
-    /// Takes `taken` off the front of the queue, whose first is `part`.
-    fn advance(&mut self, taken: Part, part: Part) {
-        if taken.count == part.count {
-            self.queue.pop_front();
-        } else if let Some(front) = self.queue.front_mut() {
-            front.first += taken.count;
-            front.count -= taken.count;
+    /// Takes `taken` off the front of the line, whose first is `part`; `called`: its job, when it was called forward just now.
+    fn advance(&mut self, taken: Part, part: Part, called: Option<&mut Held>) {
+        let rest = Part { first: part.first + taken.count, count: part.count - taken.count, ..part };
+        match (rest.count, called) {
+            (0, _) => drop(self.line.pop_front()),
+            (_, Some(held)) => {
+                self.line.pop_front();
+                self.put_back(rest, held);
+            }
+            (_, None) => self.line.iter_mut().take(1).for_each(|front| *front = rest),
         }
     }
 }
@@ -255,9 +276,6 @@ fn fitting(held: &Held, part: Part, count: u32, room: u64, empty: bool) -> u32 {
     }
     if empty { fits.max(1) } else { fits }
 }
-
-const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// How long a lane sends one by one after a wrong answer, before it tries to merge again.
 const SOLO_MIN: Duration = Duration::from_secs(30);

@@ -25,6 +25,7 @@ mod regroup;
 mod rule;
 mod split;
 mod tickets;
+mod turns;
 
 #[cfg(test)]
 mod tests;

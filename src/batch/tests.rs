@@ -8,3 +8,4 @@ mod parts;
 mod regroup;
 mod rig;
 mod round_trip;
+mod turns;

@@ -36,7 +36,7 @@ pub(super) struct RawConfig {
     pub server: Option<RawServer>,
     /// The operator's side: health, metrics.
     pub admin: Option<RawAdmin>,
-    /// By which fields of a request its priority and its tenant are known.
+    /// By which fields of a request its priority and its tenant are known, before upstreams with a limit and in lanes.
     pub admission: Option<RawAdmission>,
     /// Sets of equal servers, each a `[[upstreams]]` table.
     pub upstreams: Option<Vec<At<RawUpstream>>>,

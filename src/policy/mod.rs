@@ -36,7 +36,7 @@ pub use kept::KeptRollout;
 pub use limit::{Limit, ShardClaim, next_shard};
 pub use measure::StreamSeen;
 pub use path::{PathError, normal_form};
-pub use queue::{Claim, Class, Left, Place, Queue, Refusal, cost};
+pub use queue::{Claim, Class, Left, Place, Queue, Refusal, cost, cost_of_items};
 pub use retry::{Attempt, Budget, Failure, Retry, backoff, decide, failure_of};
 pub use rollout::{ArmCounts, Cause, Event as RolloutEvent, Evidence, LOOK_EVERY, Order, Rollout, Stage};
 pub use route::{Operation, Router};

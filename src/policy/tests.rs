@@ -14,6 +14,7 @@ mod kept;
 mod limit;
 mod measure;
 mod path;
+mod places;
 mod queue;
 mod retry;
 mod rollout;

@@ -39,7 +39,7 @@ pub(super) fn look(
         Level::Near if !is_to_be_held(connection, request, routed) => {}
         Level::Near | Level::Full => return Err(Error::Shed(ShedReason::MemoryFull)),
     }
-    if snapshot.has_gates() {
+    if snapshot.heeds_claims() {
         request.claim = claim(shard, snapshot, connection);
     }
     Ok(())
@@ -50,21 +50,23 @@ pub(super) fn may_gather(shard: &Shard) -> Result<(), Error> {
     if shard.port.pressure() == Level::Full { Err(Error::Shed(ShedReason::MemoryFull)) } else { Ok(()) }
 }
 
-/// Takes a place at the upstream, where places are counted.
+/// Takes a place at the upstream, where places are counted. `cost` estimates the request's when it must wait ([`estimate`]).
 pub(super) async fn admit(
     shard: &Rc<Shard>,
     snapshot: &Rc<Snapshot>,
     connection: &mut Connection,
     request: &mut Request,
-    plan: &ForwardPlan,
+    upstream: UpstreamId,
+    cost: impl FnOnce(&Request) -> u64,
 ) -> Result<(), Error> {
-    let Some(gate) = snapshot.gate(plan.upstream) else { return Ok(()) };
+    let Some(gate) = snapshot.gate(upstream) else { return Ok(()) };
     request.permit = gate.at_once(shard, snapshot);
     if request.permit.is_some() {
         return Ok(());
     }
     request.phase = Phase::Admit;
-    Box::pin(wait(shard, snapshot, connection, request, gate, estimate(request, plan))).await
+    let cost = cost(request);
+    Box::pin(wait(shard, snapshot, connection, request, gate, cost)).await
 }
 
 /// Stands in line until it is called, its time is over, another has its place, or the client leaves.
@@ -168,7 +170,7 @@ fn claim(shard: &Shard, snapshot: &Snapshot, connection: &Connection) -> Claim {
 }
 
 /// What the request is taken to cost; asked only when it must wait.
-fn estimate(request: &Request, plan: &ForwardPlan) -> u64 {
+pub(super) fn estimate(request: &Request, plan: &ForwardPlan) -> u64 {
     let (len, body) = match &plan.body {
         ForwardBody::Held(body) => (Some(body.len() as u64), &body[..]),
         ForwardBody::Small => {

@@ -123,7 +123,7 @@ fn job(shard: &Shard, snapshot: &Snapshot, request: &Request, plan: CoalescePlan
         generation: snapshot.generation,
         model,
         operation: Operation::Embeddings,
-        priority: 0,
+        claim: request.claim,
         hash: 0,
         credential,
         message: Bytes::from(message),
@@ -175,6 +175,7 @@ impl Drop for HeldTicket<'_> {
 pub(super) fn count_failure(metrics: &ShardMetrics, failure: Failure) {
     match failure {
         Failure::QueueFull { .. } => metrics.shed(ShedReason::LaneFull),
+        Failure::TenantShare { .. } => metrics.shed(ShedReason::TenantShare),
         Failure::PredictedLate { .. } => metrics.shed(ShedReason::PredictedLate),
         Failure::DeadlineExceeded => metrics.shed(ShedReason::Deadline),
         _ => {}

@@ -96,6 +96,7 @@ impl Error {
             | Error::ContextLength
             | Error::WebSocket(_)
             | Error::Refused { reason: ShedReason::TenantShare, .. }
+            | Error::Batch(Failure::TenantShare { .. })
             | Error::ClientGone => Fault::Client,
             Error::UpstreamUnreachable
             | Error::UpstreamBroken
@@ -118,7 +119,10 @@ impl Error {
         match self {
             Error::Refused { retry_after, .. } | Error::UpstreamPaused { retry_after } => Some(*retry_after),
             Error::Batch(
-                Failure::QueueFull { retry_after } | Failure::PredictedLate { retry_after } | Failure::Overloaded { retry_after },
+                Failure::QueueFull { retry_after }
+                | Failure::TenantShare { retry_after }
+                | Failure::PredictedLate { retry_after }
+                | Failure::Overloaded { retry_after },
             ) => Some(*retry_after),
             Error::Batch(Failure::UpstreamUnreachable) | Error::UpstreamUnreachable | Error::Shed(_) => Some(Duration::from_secs(1)),
             _ => None,

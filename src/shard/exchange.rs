@@ -48,7 +48,7 @@ pub(super) struct Request {
     pub(super) normal_path: Option<Vec<u8>>,
     pub(super) has_query: bool,
     pub(super) target: Target,
-    /// Whose it is, where an upstream has a limit.
+    /// Whose it is, where an upstream has a limit or lanes go by it.
     pub(super) claim: Claim,
     /// Its place at an upstream with a limit.
     pub(super) permit: Option<Box<Permit>>,

@@ -164,7 +164,11 @@ fn reason_of(error: &Error) -> Option<FallbackReason> {
             Failure::UpstreamUnreachable | Failure::UpstreamBroken => FallbackReason::Unreachable,
             Failure::UpstreamTimeout => FallbackReason::Timeout,
             Failure::Overloaded { .. } => FallbackReason::Error,
-            Failure::QueueFull { .. } | Failure::PredictedLate { .. } | Failure::DeadlineExceeded | Failure::AnswerTooLarge => return None,
+            Failure::QueueFull { .. }
+            | Failure::TenantShare { .. }
+            | Failure::PredictedLate { .. }
+            | Failure::DeadlineExceeded
+            | Failure::AnswerTooLarge => return None,
         },
         _ => return None,
     })

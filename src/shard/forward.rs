@@ -98,7 +98,7 @@ pub(super) async fn admitted(
     request: &mut Request,
     plan: &mut ForwardPlan,
 ) -> Result<Answered, Error> {
-    admit::admit(shard, snapshot, connection, request, plan).await?;
+    admit::admit(shard, snapshot, connection, request, plan.upstream, |request| admit::estimate(request, plan)).await?;
     request.phase = Phase::Call;
     let by = shard.rt.now() + snapshot.timeouts(request.target, plan.upstream).total;
     let (channel, call) = call(shard, snapshot, connection, request, plan, by).await.inspect_err(|_| request.permit = None)?;

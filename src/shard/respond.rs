@@ -38,7 +38,7 @@ impl Error {
             Error::UpstreamBroken | Error::UpstreamFailed | Error::UpstreamAnswer(_) | Error::Cut | Error::StreamCut(_) => 502,
             Error::Batch(Failure::UpstreamBroken | Failure::AnswerTooLarge) => 502,
             Error::UpstreamTimeout | Error::Batch(Failure::UpstreamTimeout | Failure::DeadlineExceeded) => 504,
-            Error::Batch(Failure::QueueFull { .. }) => 429,
+            Error::Batch(Failure::QueueFull { .. } | Failure::TenantShare { .. }) => 429,
             Error::Batch(Failure::Overloaded { .. } | Failure::PredictedLate { .. }) => 503,
             Error::Shed(reason) | Error::Refused { reason, .. } => match reason {
                 ShedReason::Limit | ShedReason::LaneFull | ShedReason::TenantShare => 429,
@@ -82,7 +82,7 @@ impl Error {
                 "Too many requests wait for this model; try again later."
             }
             Error::Batch(Failure::Overloaded { .. }) => "The model server said it is overloaded; try again later.",
-            Error::Refused { reason: ShedReason::TenantShare, .. } => {
+            Error::Refused { reason: ShedReason::TenantShare, .. } | Error::Batch(Failure::TenantShare { .. }) => {
                 "Your own requests that wait for this model server are more than your share; send fewer at a time."
             }
             Error::Refused { reason: ShedReason::QueueTimeout, .. } => {

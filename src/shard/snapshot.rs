@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::batch::LaneRules;
-use crate::config::{BatchingMode, Config, ModelId, Timeouts, UpstreamId};
+use crate::config::{Admission, BatchingMode, Config, ModelId, Timeouts, UpstreamId};
 use crate::mesh::{Dials, ShardId, Shared, Shares};
 use crate::metrics::{ShardMetrics, Target};
 use crate::policy::{Hedger, Router};
@@ -47,6 +47,8 @@ pub(super) struct Snapshot {
     pub(super) only_model: Option<ModelId>,
     /// Some model's requests are merged: only then must a body be cut into items.
     pub(super) coalesces: bool,
+    /// Lanes tell classes and tenants apart.
+    fair_lanes: bool,
     /// Some model has several targets; the shares are in `dials`.
     pub(super) splits: bool,
     pub(super) dials: Dials,
@@ -71,8 +73,23 @@ impl Snapshot {
         let shadowed = config.models.iter().any(|model| model.shadow.is_some());
         let shadows = if shadowed { vec![Cell::new(0); config.models.len()].into() } else { Box::default() };
         let coalesces = config.models.iter().any(|model| model.batching.mode != BatchingMode::Off);
+        let fair_lanes = coalesces && config.admission != Admission::default();
         let hedgers = config.models.iter().map(|model| RefCell::new(model.resilience.hedge.map(Hedger::new))).collect();
-        Snapshot { generation, config, router, metrics, upstreams, gates, hedgers, only_model, coalesces, splits, dials, shadows }
+        Snapshot {
+            generation,
+            config,
+            router,
+            metrics,
+            upstreams,
+            gates,
+            hedgers,
+            only_model,
+            coalesces,
+            fair_lanes,
+            splits,
+            dials,
+            shadows,
+        }
     }
 
     pub(super) fn upstream(&self, id: UpstreamId) -> &Upstream {
@@ -88,8 +105,9 @@ impl Snapshot {
         self.gates.iter().flatten()
     }
 
-    pub(super) fn has_gates(&self) -> bool {
-        !self.gates.is_empty()
+    /// Whether anything goes by whose a request is.
+    pub(super) fn heeds_claims(&self) -> bool {
+        self.fair_lanes || !self.gates.is_empty()
     }
 
     /// How long the parts of a call for `target` may take.
@@ -114,6 +132,6 @@ impl Snapshot {
     pub(super) fn rules(&self, model: ModelId) -> LaneRules {
         let model = self.config.model(model);
         let endpoints = self.config.upstream(model.upstream).endpoints.len();
-        LaneRules::new(&model.batching, u32::try_from(endpoints).unwrap_or(1))
+        LaneRules::new(&model.batching, u32::try_from(endpoints).unwrap_or(1), self.fair_lanes)
     }
 }

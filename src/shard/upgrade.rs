@@ -14,11 +14,11 @@ use super::forward::{ForwardBody, Rendered, message};
 use super::relay::relay;
 use super::snapshot::Snapshot;
 use super::upstream::{CallError, Channel, InFlight, Incoming};
-use super::{Shard, answer};
+use super::{Shard, admit, answer};
 use crate::config::{RouteId, UpstreamId, limits};
 use crate::http::{Framing, HeadLimits, Parsed, ResponseEdit, UPGRADE_LINES, WebSocketAccept, write_response_head};
 use crate::metrics::{Phase, UpstreamOutcome};
-use crate::policy::{Attempt, Failure, Retry, decide};
+use crate::policy::{self, Attempt, Failure, Retry, decide};
 use crate::runtime::{Either, Rt, Socket, race};
 use crate::sys::{Instant, Parts};
 
@@ -45,6 +45,7 @@ pub(super) fn push_upgrade(head: &mut Vec<u8>) {
     head.extend_from_slice(b"\r\n");
 }
 
+/// A websocket holds its place at an upstream with a limit until it ends.
 pub(super) async fn upgrade(
     shard: &Rc<Shard>,
     snapshot: &Rc<Snapshot>,
@@ -52,9 +53,22 @@ pub(super) async fn upgrade(
     request: &mut Request,
     plan: UpgradePlan,
 ) -> Result<Answered, Error> {
-    request.phase = Phase::Call;
     // Whatever is answered: what the client sends behind its request is no HTTP.
     request.keep_alive = false;
+    admit::admit(shard, snapshot, connection, request, plan.upstream, |_| policy::cost(Some(0), None)).await?;
+    let over = admitted(shard, snapshot, connection, request, plan).await;
+    request.permit = None;
+    over
+}
+
+async fn admitted(
+    shard: &Rc<Shard>,
+    snapshot: &Rc<Snapshot>,
+    connection: &mut Connection,
+    request: &mut Request,
+    plan: UpgradePlan,
+) -> Result<Answered, Error> {
+    request.phase = Phase::Call;
     let timeouts = snapshot.timeouts(request.target, plan.upstream);
     let (first_byte_by, by) = (shard.rt.now() + timeouts.first_byte, shard.rt.now() + timeouts.total);
     let rules = snapshot.config.upstream(plan.upstream).resilience.retry;
@@ -69,6 +83,7 @@ pub(super) async fn upgrade(
         match race(ask(shard, snapshot, &plan, &call, first_byte_by), client_gone(shard, socket, input)).await {
             Either::First(Ok(channel)) if channel.incoming.head.status == 101 => {
                 call.answered(shard.rt.now(), 101);
+                admit::answered(shard, request, 101);
                 let over = switched(shard, connection, request, channel, plan.idle_timeout).await;
                 let (outcome, result) = match over {
                     Ok(()) => (UpstreamOutcome::Ok, Ok(Answered { status: 101 })),
@@ -79,11 +94,14 @@ pub(super) async fn upgrade(
                 return result;
             }
             Either::First(Ok(channel)) => {
-                call.answered(shard.rt.now(), channel.incoming.head.status);
+                let status = channel.incoming.head.status;
+                call.answered(shard.rt.now(), status);
+                admit::answered(shard, request, status);
                 return relay(shard, snapshot, connection, request, channel, call, by).await;
             }
             Either::First(Err(error)) => {
                 call.finish(shard, error.outcome);
+                admit::failed(shard, request, error.failure == Failure::Timeout);
                 if decide(error.failure, attempt) == Retry::No {
                     return Err(error.error());
                 }

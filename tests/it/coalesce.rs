@@ -92,6 +92,40 @@ fn one_poisoned_request_among_31_good_ones_fails_alone() {
     gate.comes_to_rest();
 }
 
+/// Shares hold across shards: jobs come with whose they are to the lane's home, wherever their clients are.
+#[test]
+fn tenants_share_a_lane_whichever_shards_they_are_on() {
+    let upstream = mock(MockConfig::default());
+    let config = MODEL.replace("upstream = \"gpu\"", "upstream = \"gpu\"\nbatching = { max_items = 4, max_queue_items = 8 }");
+    let gate = Gate::new(2, &format!("[admission]\ntenant_header = \"x-tenant\"\n{config}"), &upstream.url());
+    let addr = gate.addr;
+    let ask = move |tenant: &str, number: usize| {
+        let text = format!("{tenant} {number}");
+        let request = embed(&text).replacen("\r\n", &format!("\r\nx-tenant: {tenant}\r\n"), 1);
+        (crate::client::Client::tcp(addr).ask(request), text)
+    };
+    let plug = plug(&gate, &upstream);
+    let flood = crowd(8, move |number| ask("flood", number));
+    eventually("the lane is full", || gate.metric("headrace_queued_items", &[]) == 8.0);
+    let light = crowd(3, move |number| ask("light", number));
+    eventually("the flood gives way", || gate.metric("headrace_shed_total", &[("reason", "tenant_share")]) == 3.0);
+    drop(plug);
+    for (answer, text) in join(light) {
+        answer.is_embedding_of(&text);
+    }
+    let mut refused = 0;
+    for (answer, text) in join(flood) {
+        if answer.status == 429 {
+            assert_eq!(answer.field("x-headrace-error"), Some("tenant_share"), "{}", answer.head);
+            refused += 1;
+        } else {
+            answer.is_embedding_of(&text);
+        }
+    }
+    assert_eq!(refused, 3);
+    gate.comes_to_rest();
+}
+
 fn gpu() -> MockConfig {
     MockConfig { cost_base: Duration::from_millis(5), cost_per_item: Duration::from_micros(100), ..MockConfig::default() }
 }

@@ -344,6 +344,7 @@ impl Audit {
             Failure::UpstreamTimeout => up.silent > 0.0,
             Failure::DeadlineExceeded => now >= exchange.deadline,
             Failure::QueueFull { .. } => limits.max_jobs < 100 || limits.max_bytes < 1 << 20 || self.weather.rules.max_queue_items < 100,
+            Failure::TenantShare { .. } => self.weather.rules.fair && now < exchange.deadline,
             // It is told before its deadline, or it would be an answer too late.
             Failure::PredictedLate { .. } => now < exchange.deadline,
             Failure::Overloaded { .. } => up.refuse > 0.0,
@@ -422,7 +423,7 @@ impl Seen {
     }
 }
 
-const SOMETIMES: [&str; 29] = [
+const SOMETIMES: [&str; 30] = [
     "alone",
     "merged",
     "calm",
@@ -446,6 +447,7 @@ const SOMETIMES: [&str; 29] = [
     "stale",
     "lanes_full",
     "queue_full",
+    "tenant_share",
     "upstream_unreachable",
     "upstream_broken",
     "upstream_timeout",

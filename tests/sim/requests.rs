@@ -7,6 +7,7 @@ use bytes::Bytes;
 use headrace::batch::{Job, LaneKey, Operation, Ticket, lane_hash};
 use headrace::config::ModelId;
 use headrace::json::scan_embeddings;
+use headrace::policy::{Claim, Class};
 use headrace::sys::{Instant, Span};
 use std::fmt::Write;
 
@@ -22,6 +23,7 @@ pub(crate) struct Request {
     pub(crate) body: Span,
     pub(crate) credential: Bytes,
     pub(crate) mergeable: bool,
+    pub(crate) claim: Claim,
 }
 
 pub(crate) const POISON: &str = "POISON";
@@ -53,7 +55,9 @@ impl Request {
         let head = format!("content-type: application/json\r\nx-exchange: {id}\r\n\r\n");
         let span = Span::new(head.len()..head.len() + body.len());
         let message = Bytes::from(head + &body);
-        Request { variant, items, poisoned, crashing, message, body: span, credential: Bytes::from(credential), mergeable }
+        // The first tenant floods.
+        let claim = Claim { class: rng.pick(&Class::ALL), tenant: rng.pick(&[1, 1, 1, 1, 2, 3]) };
+        Request { variant, items, poisoned, crashing, message, body: span, credential: Bytes::from(credential), mergeable, claim }
     }
 
     pub(crate) fn job(&self, ticket: Ticket, arrived: Instant, deadline: Instant) -> Job {
@@ -64,7 +68,7 @@ impl Request {
             generation: 7,
             model: ModelId(3),
             operation: Operation::Embeddings,
-            priority: 0,
+            claim: self.claim,
             hash: 0,
             credential: self.credential.clone(),
             message: self.message.clone(),

@@ -81,6 +81,7 @@ impl Weather {
                 in_flight: rng.pick(&[1, 1, 2, 3]),
                 max_queue_items: if small { 12 } else { 100_000 },
                 endpoints: rng.pick(&[1, 1, 2, 3]),
+                fair: rng.chance(0.5),
             },
             limits: HomeLimits {
                 seed,

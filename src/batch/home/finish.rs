@@ -30,7 +30,7 @@ impl Home {
         if let Some(slot) = held.lane
             && let Some(lane) = self.lanes.get_mut(slot as usize)
         {
-            lane.forget_queued(held.queued_items, held.queued_bytes, &self.jobs);
+            lane.forget_queued(held.queued_items, held.queued_bytes, held.place, &self.jobs);
             self.schedule(slot);
         }
         for slot in std::mem::take(&mut held.calls) {

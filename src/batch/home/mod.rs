@@ -7,6 +7,7 @@ mod outcome;
 mod send;
 mod serve;
 mod timers;
+mod turns;
 
 use super::call::{Call, CallId, CallOutcome};
 use super::held::{JobKey, Jobs, Part};
@@ -124,14 +125,18 @@ impl Home {
         };
         let lane = &self.lanes[slot as usize];
         let items = job.items();
+        if lane.rules.fair {
+            self.admit_in_turn(job, slot, now);
+            return;
+        }
         if lane.queued_items > 0 && lane.queued_items.saturating_add(items) > lane.rules.max_queue_items {
-            let failure = Failure::QueueFull { retry_after: lane.predicted_wait(now) };
+            let failure = Failure::QueueFull { retry_after: lane.predicted_wait(lane.queued_items, now) };
             self.refuse(&job, failure, now);
             return;
         }
         // Behind others it would be late: it is told now, and the room is somebody's who is not.
-        if lane.queued_items > 0 && lane.known_wait(now).is_some_and(|wait| now + wait > job.deadline) {
-            let failure = Failure::PredictedLate { retry_after: lane.predicted_wait(now) };
+        if lane.queued_items > 0 && lane.known_wait(lane.queued_items, now).is_some_and(|wait| now + wait > job.deadline) {
+            let failure = Failure::PredictedLate { retry_after: lane.predicted_wait(lane.queued_items, now) };
             self.refuse(&job, failure, now);
             return;
         }

@@ -311,7 +311,8 @@ impl Home {
         let deadline = held.job.deadline;
         self.queued_items -= held.queued_items as usize;
         let (items, bytes) = (std::mem::take(&mut held.queued_items), std::mem::take(&mut held.queued_bytes));
-        self.lanes[lane as usize].forget_queued(items, bytes, &self.jobs);
+        let place = held.place.take();
+        self.lanes[lane as usize].forget_queued(items, bytes, place, &self.jobs);
         for slot in calls {
             self.leave_call(slot);
         }

@@ -3,6 +3,7 @@
 use crate::batch::{Answer, Call, CallBody, CallOutcome, Event, Home, HomeLimits, Job, LaneRules, Operation, Outcome, Ticket, lane_hash};
 use crate::config::{BatchingMode, ModelId};
 use crate::json::scan_embeddings;
+use crate::policy::{Claim, Class};
 use crate::sys::{Instant, Span};
 use bytes::Bytes;
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub(super) const RULES: LaneRules = LaneRules {
     in_flight: 1,
     max_queue_items: 4096,
     endpoints: 1,
+    fair: false,
 };
 
 pub(super) struct Rig {
@@ -48,6 +50,14 @@ impl Rig {
     /// A client sends `input` in the usual body.
     pub(super) fn asks(&mut self, input: &str) -> u32 {
         self.sends(&body(input))
+    }
+
+    /// The same, of a class and a tenant.
+    pub(super) fn claims(&mut self, class: Class, tenant: u64, input: &str) -> u32 {
+        self.tickets += 1;
+        let job = Job { claim: Claim { class, tenant }, ..job(self.tickets, &body(input), self.now) };
+        self.home.handle_job(job, &self.rules, self.now);
+        self.tickets
     }
 
     pub(super) fn leaves(&mut self, ticket: u32) {
@@ -137,7 +147,7 @@ pub(super) fn job(slot: u32, body: &str, now: Instant) -> Job {
         generation: 1,
         model: ModelId(0),
         operation: Operation::Embeddings,
-        priority: 0,
+        claim: Claim::default(),
         hash: 0,
         credential: Bytes::new(),
         message: Bytes::from(format!("{head}{body}")),

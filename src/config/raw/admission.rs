@@ -4,12 +4,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::At;
 
-/// By which fields of a request its priority and its tenant are known. Only requests to upstreams with a `concurrency` limit are looked at.
+/// By which fields of a request its priority and its tenant are known, for upstreams with a `concurrency` limit and for lanes of merged
+/// calls. With one of these keys lanes, too, are served by priority and fair shares; without both, first come, first served.
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawAdmission {
-    /// The request field that says `high`, `normal` or `low`; other words and requests without it are `normal`. Without this key all
-    /// are. Anyone can write a field: have a proxy you trust set it.
+    /// The request field that says `high`, `normal` or `low`, or a digit: 0 to 2 are high, 3 to 5 normal, 6 to 9 low. Other words and
+    /// requests without it are `normal`. Without this key all are. Anyone can write a field: have a proxy you trust set it.
     pub priority_header: Option<At<String>>,
     /// The request field that names the tenant, for fair shares. Without it (the key, or the field in a request) the credential is
     /// taken (`authorization`, else `x-api-key` and its like), and all requests without one are one tenant.

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::list::{Linked, Links, List};
 use super::{QUANTUM, Waiter};
+use crate::sys::Instant;
 
 /// One class.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(super) struct Line {
     by_key: HashMap<u64, u32, FixedState>,
     /// Tenants that wait, in the order of their turns. The first was credited for the present turn.
     ring: List,
+    /// Places that its requests take up.
     waiting: u32,
     /// The class's own credit against the other classes.
     pub(super) credit: u64,
@@ -27,7 +29,16 @@ struct Tenant {
     links: Links,
     key: u64,
     queue: List,
+    /// Places that its requests take up.
+    places: u32,
     credit: u64,
+}
+
+/// Where in its tenant's queue a request goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Front,
+    Back,
 }
 
 impl Linked for Tenant {
@@ -50,19 +61,30 @@ impl Line {
         self.ring.len()
     }
 
-    /// Requests of one tenant that wait.
+    /// Places that one tenant's requests take up.
     pub(super) fn waiting_of(&self, key: u64) -> u32 {
-        self.by_key.get(&key).and_then(|slot| self.tenants.get(*slot as usize)).map_or(0, |tenant| tenant.queue.len())
+        self.by_key.get(&key).and_then(|slot| self.tenants.get(*slot as usize)).map_or(0, |tenant| tenant.places)
     }
 
-    pub(super) fn push<T>(&mut self, waiters: &mut Slab<Waiter<T>>, slot: u32, key: u64) {
+    /// When the one came that has waited longest. Looks at every tenant.
+    pub(super) fn oldest<T>(&self, waiters: &Slab<Waiter<T>>) -> Option<Instant> {
+        let heads = self.tenants.iter().filter_map(|(_, tenant)| waiters.get(tenant.queue.first()? as usize));
+        heads.map(|waiter| waiter.arrived).min()
+    }
+
+    pub(super) fn push<T>(&mut self, waiters: &mut Slab<Waiter<T>>, slot: u32, key: u64, end: End) {
+        let size = waiters.get(slot as usize).map_or(0, |waiter| waiter.size);
         let tenant = match self.by_key.get(&key) {
             Some(tenant) => *tenant,
             None => self.join(key),
         };
         if let Some(tenant) = self.tenants.get_mut(tenant as usize) {
-            tenant.queue.push_back(waiters, slot);
-            self.waiting += 1;
+            match end {
+                End::Front => tenant.queue.push_front(waiters, slot),
+                End::Back => tenant.queue.push_back(waiters, slot),
+            }
+            tenant.places += size;
+            self.waiting += size;
         }
     }
 
@@ -94,11 +116,12 @@ impl Line {
 
     /// Takes one out, wherever it stands.
     pub(super) fn remove<T>(&mut self, waiters: &mut Slab<Waiter<T>>, slot: u32) {
-        let Some(key) = waiters.get(slot as usize).map(|waiter| waiter.tenant) else { return };
+        let Some((key, size)) = waiters.get(slot as usize).map(|waiter| (waiter.tenant, waiter.size)) else { return };
         let Some(&at) = self.by_key.get(&key) else { return };
         let Some(tenant) = self.tenants.get_mut(at as usize) else { return };
         tenant.queue.remove(waiters, slot);
-        self.waiting -= 1;
+        tenant.places -= size;
+        self.waiting -= size;
         if tenant.queue.len() == 0 {
             let was_first = self.ring.first() == Some(at);
             self.ring.remove(&mut self.tenants, at);
@@ -110,14 +133,14 @@ impl Line {
         }
     }
 
-    /// The tenant with the most waiting, how many, and the newest of them. Looks at every tenant: only for a full queue.
+    /// The tenant with the most places, how many, and the newest of them. Looks at every tenant: only for a full queue.
     pub(super) fn heaviest(&self) -> Option<(u64, u32, u32)> {
-        let heavier = self.tenants.iter().map(|(_, tenant)| tenant).max_by_key(|tenant| tenant.queue.len())?;
-        Some((heavier.key, heavier.queue.len(), heavier.queue.last()?))
+        let heavier = self.tenants.iter().map(|(_, tenant)| tenant).max_by_key(|tenant| tenant.places)?;
+        Some((heavier.key, heavier.places, heavier.queue.last()?))
     }
 
     fn join(&mut self, key: u64) -> u32 {
-        let tenant = Tenant { links: Links::default(), key, queue: List::default(), credit: 0 };
+        let tenant = Tenant { links: Links::default(), key, queue: List::default(), places: 0, credit: 0 };
         let slot = u32::try_from(self.tenants.insert(tenant)).unwrap_or(u32::MAX);
         self.by_key.insert(key, slot);
         self.ring.push_back(&mut self.tenants, slot);

@@ -60,6 +60,18 @@ impl List {
         self.len += 1;
     }
 
+    pub(super) fn push_front<T: Linked>(&mut self, slab: &mut Slab<T>, slot: u32) {
+        if let Some(member) = slab.get_mut(slot as usize) {
+            *member.links() = Links { before: NONE, after: self.first };
+        }
+        match slab.get_mut(self.first as usize).filter(|_| self.first != NONE) {
+            Some(first) => first.links().before = slot,
+            None => self.last = slot,
+        }
+        self.first = slot;
+        self.len += 1;
+    }
+
     /// Takes a member out; it must be one.
     pub(super) fn remove<T: Linked>(&mut self, slab: &mut Slab<T>, slot: u32) {
         let Some(member) = slab.get_mut(slot as usize) else { return };

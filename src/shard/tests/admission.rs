@@ -189,6 +189,110 @@ fn a_learned_limit_goes_down_when_the_upstream_says_it_has_too_much_to_do() {
     at_rest(&world);
 }
 
+const LANE: &str = r#"
+    [admission]
+    priority_header = "x-priority"
+    tenant_header = "x-tenant"
+    [[upstreams]]
+    name = "gpu"
+    endpoints = ["$UP"]
+    [[models]]
+    name = "m"
+    upstream = "gpu"
+    batching = { max_items = 4, max_queue_items = 40 }
+"#;
+
+/// What an upstream answers for as many texts as it is asked for.
+fn embeddings(seen: &Seen) -> Vec<u8> {
+    let data: Vec<_> =
+        (0..).zip(texts(seen)).map(|(index, _)| serde_json::json!({"index": index, "embedding": [index]})).collect::<Vec<_>>();
+    let data = serde_json::json!({"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 9, "total_tokens": 9}});
+    ok(&data.to_string())
+}
+
+fn texts(seen: &Seen) -> Vec<String> {
+    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    match &body["input"] {
+        serde_json::Value::Array(all) => all.iter().map(|text| text.as_str().unwrap().to_owned()).collect(),
+        one => vec![one.as_str().unwrap().to_owned()],
+    }
+}
+
+fn embed(world: &World, text: &str, fields: &str) -> Socket {
+    let (rt, address) = (world.rt.clone(), world.address.clone());
+    let body = format!(r#"{{"model":"m","input":"{text}"}}"#);
+    let head = format!("POST /v1/embeddings HTTP/1.1\r\nhost: g\r\n{fields}connection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    world.run(async move {
+        let socket = rt.connect(&address).await.unwrap();
+        socket.send((head + &body).into_bytes()).await.unwrap();
+        socket
+    })
+}
+
+/// Behind a call that runs, one tenant has forty waiting and the lane is full: another's are in the very next call, the flood pays for
+/// their places, and what is urgent goes before both.
+#[test]
+fn a_tenant_that_floods_a_lane_does_not_keep_the_others_out() {
+    let world = World::new(LANE, |seen, number| if number == 0 { Reply::Never } else { Reply::Bytes(embeddings(seen)) });
+    let plug = embed(&world, "plug", "");
+    until(&world, "the model is busy", || world.seen.borrow().len() == 1);
+    let flood: Vec<Socket> = (0..40).map(|number| embed(&world, &format!("flood{number}"), "x-tenant: flood\r\n")).collect();
+    until(&world, "they wait", || world.shard.home.borrow().queued_items() == 40);
+    let others = ["x-tenant: light\r\n", "x-tenant: light\r\nx-priority: 9\r\n", "x-tenant: flood\r\nx-priority: 0\r\n"];
+    let others: Vec<Socket> = others.into_iter().zip(["light", "low", "high"]).map(|(fields, text)| embed(&world, text, fields)).collect();
+    until(&world, "places are given up", || world.metric("headrace_shed_total{reason=\"tenant_share\"}") > 0.0);
+    drop(plug);
+    for other in others {
+        let answer = answer(&world, other);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    let answers: Vec<String> = flood.into_iter().map(|client| answer(&world, client)).collect();
+    let count = |text: &str| answers.iter().filter(|answer| answer.contains(text)).count();
+    assert_eq!(count("HTTP/1.1 200 ") + count("x-headrace-error: tenant_share\r\n") + count("x-headrace-error: queue_full\r\n"), 40);
+    assert!((37..40).contains(&count("HTTP/1.1 200 ")), "{answers:?}");
+    let refused = answers.iter().find(|answer| answer.contains("tenant_share")).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("retry-after: "), "{refused}");
+    let calls: Vec<Vec<String>> = world.seen.borrow().iter().map(texts).collect();
+    let call_of = |text: &str| calls.iter().position(|call| call.iter().any(|one| one == text)).unwrap();
+    assert!(call_of("high") == 1 && call_of("light") == 1, "{calls:?}");
+    assert!(call_of("low") <= 8, "the least urgent wait, but not for ever: {calls:?}");
+}
+
+/// A websocket has a place for as long as it lives; who asks for one beyond the limit waits.
+#[test]
+fn a_websocket_holds_its_place_until_it_ends() {
+    const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let config = LIMITED.replace("path = \"/\"", "path = \"/\"\nwebsocket = true").replace("$MORE", "queue_timeout = \"50ms\"");
+    let world = World::new(&config, |seen, _| match seen.head.contains("upgrade: websocket") {
+        true => Reply::Echo(AGREED.to_owned()),
+        false => Reply::Bytes(ok("plain")),
+    });
+    let open = || {
+        let (rt, address) = (world.rt.clone(), world.address.clone());
+        world.run(async move {
+            let socket = rt.connect(&address).await.unwrap();
+            let head = "GET /ws HTTP/1.1\r\nhost: g\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            socket.send(head.as_bytes().to_vec()).await.unwrap();
+            let first = socket.recv().await.unwrap().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            (socket, first.unwrap_or_default())
+        })
+    };
+    let (one, two) = (open(), open());
+    assert!(one.1.starts_with("HTTP/1.1 101 ") && two.1.starts_with("HTTP/1.1 101 "), "{} {}", one.1, two.1);
+    assert_eq!(world.metric("headrace_admission_in_flight{upstream=\"up\"}"), 2.0);
+    let (_, refused) = open();
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("x-headrace-error: queue_timeout\r\n"), "{refused}");
+    let plain = answer(&world, ask(&world, "/", ""));
+    assert!(plain.contains("x-headrace-error: queue_timeout\r\n"), "websockets and requests share the places: {plain}");
+    drop(one);
+    until(&world, "its place is free", || world.metric("headrace_admission_in_flight{upstream=\"up\"}") == 1.0);
+    assert!(answer(&world, ask(&world, "/", "")).starts_with("HTTP/1.1 200 "));
+    drop(two);
+    at_rest(&world);
+}
+
 /// Memory, as control tells it: bodies first, then everything; and back.
 #[test]
 fn short_memory_refuses_bodies_first_and_then_everything() {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use headrace::batch::{Call, CallBody, CallOutcome, Home, HomeLimits, Job, LaneRules, Operation, Outcome, Ticket, lane_hash};
 use headrace::config::{BatchingMode, ModelId};
 use headrace::json::{AnswerShape, scan_answer, scan_embeddings};
+use headrace::policy::{Claim, Class};
 use headrace::sys::{Instant, Span};
 use headrace_fuzz::kind;
 
@@ -44,6 +45,7 @@ fn target(data: &[u8]) -> u64 {
         in_flight: 1 + u32::from(rules >> 6 & 1),
         max_queue_items: if limits & 1 == 0 { 4096 } else { 6 },
         endpoints: 1 + u32::from(rules >> 7),
+        fair: limits & 16 != 0,
     };
     let limits = HomeLimits {
         seed: 7,
@@ -125,12 +127,13 @@ impl World<'_> {
         let Ok(request) = scan_embeddings(body.as_bytes()) else { panic!("our own body: {body}") };
         let head = "content-type: application/json\r\n\r\n";
         let ticket = Ticket { shard: u16::from(shape >> 6 & 1), slot: number as u32, generation: 0 };
+        let who = self.byte();
         let mut job = Job {
             ticket,
             generation: 1,
             model: ModelId(0),
             operation: Operation::Embeddings,
-            priority: 0,
+            claim: Claim { class: Class::ALL[usize::from(who & 3).min(2)], tenant: u64::from(who >> 2 & 3) },
             hash: 0,
             credential: if shape & 128 == 0 { Bytes::new() } else { Bytes::from_static(b"Bearer k") },
             message: Bytes::from(format!("{head}{body}")),
