@@ -4,6 +4,7 @@
 
 mod context;
 mod dialect;
+mod shape;
 mod stream;
 #[cfg(test)]
 mod tests;

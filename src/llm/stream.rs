@@ -3,13 +3,17 @@
 //! messages, and tells them apart by what they say. Nothing of what was generated is looked at or kept; what cannot be read is unknown,
 //! never zero.
 
+use super::shape::Shape;
 use crate::json::members;
 use crate::sys::Span;
 
 /// A machine that follows one stream.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct StreamTap {
     facts: StreamFacts,
+    /// Of an event that said nothing, when no other has said anything since.
+    quiet: Option<Shape>,
+    learned_count: u8,
 }
 
 /// What a stream has said so far.
@@ -85,6 +89,23 @@ impl StreamTap {
 
     /// Takes one event. `data` is `None` when it was too long to be looked at.
     pub fn handle_event(&mut self, name: &[u8], data: Option<&[u8]>) -> Said {
+        // A name may say what an event is: those that have one are read.
+        if name.is_empty() && self.quiet.as_ref().zip(data).is_some_and(|(quiet, data)| quiet.fits(data)) {
+            return Said::Output;
+        }
+        let before = self.facts;
+        let said = self.read_event(name, data);
+        if self.facts != before {
+            self.quiet = None;
+        } else if name.is_empty() && said == Said::Output && self.learned_count < LEARNED_MAX {
+            self.learned_count += 1;
+            self.quiet = data.and_then(Shape::of);
+        }
+        said
+    }
+
+    /// As [`StreamTap::handle_event`], whatever came before.
+    pub(super) fn read_event(&mut self, name: &[u8], data: Option<&[u8]>) -> Said {
         let Some(data) = data else {
             self.facts.unknown_count = self.facts.unknown_count.saturating_add(1);
             // The largest event of all is the last one of the responses API, which repeats the whole answer.
@@ -250,7 +271,7 @@ fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Where the string that begins at `at` ends: the place of its last quote.
-fn string_end(text: &[u8], at: usize) -> Option<usize> {
+pub(super) fn string_end(text: &[u8], at: usize) -> Option<usize> {
     let mut from = at + 1;
     loop {
         from += memchr::memchr2(b'"', b'\\', text.get(from..)?)?;
@@ -270,6 +291,8 @@ fn whole_number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// Events a stream's shape is learned from: streams of several shapes in turn are read.
+const LEARNED_MAX: u8 = 8;
 /// The last two hold a whole response or message, in events of the APIs that name their events.
 const MEMBERS: [&[u8]; 7] = [b"type", b"error", b"usage", b"choices", b"delta", b"response", b"message"];
 const USAGE: [&[u8]; 8] = [

@@ -1,5 +1,8 @@
 //! Streams as the APIs send them: their ends, their bills, their errors; and error events in each dialect.
 
+use proptest::prelude::*;
+
+use super::shape::{SHAPE_BYTES_MAX, Shape};
 use super::{Dialect, ErrorFacts, Finish, Said, StreamError, StreamTap, Usage};
 
 const FACTS: ErrorFacts<'_> = ErrorFacts { status: 502, reason: "upstream_broken", message: "It \"broke\"." };
@@ -147,4 +150,80 @@ fn errors_are_told_by_whether_another_server_could_help() {
     }
     assert_eq!(told(&[("", r#"{"error":null,"choices":[]}"#)]).facts().error, None);
     assert_eq!(told(&[("", "not json"), ("", "[1]"), ("", "")]).facts().unknown_count, 3);
+}
+
+const CHUNK: &str = r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"@"},"finish_reason":null}],"usage":null}"#;
+
+fn chunk(text: &str) -> String {
+    CHUNK.replace('@', text)
+}
+
+#[test]
+fn an_event_fits_when_only_its_text_differs() {
+    let shape = Shape::of(chunk("a").as_bytes()).unwrap();
+    for text in ["", "b", "a longer text, of several words", "{}[]:,'", "\u{e9}\u{1f600}"] {
+        assert!(shape.fits(chunk(text).as_bytes()), "{text}");
+    }
+    // The second ends the string and the generation, and begins another of the same form.
+    let two = r#"a"},"finish_reason":"stop"},{"index":1,"delta":{"content":"b"#;
+    for text in ["\\n", two, "a\nb", "\u{0}"] {
+        assert!(!shape.fits(chunk(text).as_bytes()), "{text}");
+    }
+    let mut torn = chunk("b").into_bytes();
+    let at = torn.windows(2).position(|pair| pair == b"b\"").unwrap();
+    torn[at] = 0xff;
+    assert!(!shape.fits(&torn), "not UTF-8");
+    assert!(!shape.fits(chunk("b").replace("null}", "\"stop\"}").as_bytes()));
+    assert!(!shape.fits(&chunk("b").as_bytes()[..60]));
+    assert!(!Shape::default().fits(b"") && !Shape::default().fits(b"{}"));
+}
+
+#[test]
+fn a_shape_is_learned_where_text_is_generated_and_nowhere_else() {
+    for data in [
+        r#"{"type":"response.output_text.delta","delta":"a"}"#,
+        r#"{"choices":[{"text": "a"}]}"#,
+        r#"{"content":"a","stop":false}"#,
+        r#"{"content":{"type":"x","text":"a"}}"#,
+    ] {
+        assert!(Shape::of(data.as_bytes()).unwrap().fits(data.replace("\"a\"", "\"else\"").as_bytes()), "{data}");
+    }
+    let long = format!("{{\"id\":\"{}\",\"content\":\"a\"}}", "x".repeat(SHAPE_BYTES_MAX));
+    for data in ["", "[DONE]", "{}", r#"{"type":"ping"}"#, r#"{"a":"content"}"#, r#"{"content":null,"b":"c"}"#, r#"["content","a"]"#, &long]
+    {
+        assert_eq!(Shape::of(data.as_bytes()), None, "{data}");
+    }
+}
+
+#[test]
+fn an_event_that_says_something_is_forgotten_as_a_shape() {
+    let billed = |tokens: u32| chunk("a").replace("\"usage\":null", &format!("\"usage\":{{\"completion_tokens\":{tokens}}}"));
+    let tap = told(&[("", &billed(5)), ("", &billed(5)), ("", &billed(7)), ("", &billed(5))]);
+    assert_eq!(tap.facts().usage.unwrap().output, Some(5), "what was learned before the second bill no longer says nothing");
+}
+
+proptest! {
+    /// Whatever a stream consists of, a tap that knows its shape says what one says that reads every event.
+    #[test]
+    fn a_tap_that_knows_the_shape_says_what_reading_says(picks in prop::collection::vec((0..9_usize, 0..9_usize), 0..40)) {
+        const TEXTS: [&str; 9] = ["", "a", "b c", "\u{e9}", "\\\"", "\\\\", "x\"},\"finish_reason\":\"stop\"},{\"delta\":{\"content\":\"y", "\n", "null"];
+        let events = [
+            CHUNK.to_owned(),
+            CHUNK.replace("\"content\"", "\"role\":\"assistant\",\"content\""),
+            CHUNK.replace("null}", "\"length\"}"),
+            CHUNK.replace("\"usage\":null", "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}"),
+            CHUNK.replace("\"usage\":null", "\"usage\":{\"completion_tokens\":9}"),
+            r#"{"type":"@","delta":"x"}"#.to_owned(),
+            r#"{"type":"error","message":"@"}"#.to_owned(),
+            r#"{"error":{"type":"@"}}"#.to_owned(),
+            "[DONE]".to_owned(),
+        ];
+        let (mut knows, mut reads) = (StreamTap::default(), StreamTap::default());
+        for (event, text) in picks {
+            let data = events[event].replace('@', TEXTS[text]);
+            let said = knows.handle_event(b"", Some(data.as_bytes()));
+            prop_assert_eq!(said, reads.read_event(b"", Some(data.as_bytes())), "{}", data);
+            prop_assert_eq!(knows.facts(), reads.facts(), "{}", data);
+        }
+    }
 }
