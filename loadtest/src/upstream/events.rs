@@ -76,8 +76,9 @@ impl Stream {
 }
 
 const BEFORE_STAMP: &[u8] =
-    b"data: {\"id\":\"chatcmpl-headrace-loadtest\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"mock\",";
-const BEHIND_STAMP: &[u8] = b",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" water\"},\"finish_reason\":null}]}\n\n";
+    b"data: {\"id\":\"chatcmpl-headrace-loadtest\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"mock\",\
+    \"choices\":[{\"index\":0,\"delta\":{\"content\":\" water ";
+const BEHIND_STAMP: &[u8] = b"\"},\"finish_reason\":null}]}\n\n";
 /// About 200, as engines send them.
 const EVENT_BYTES: usize = BEFORE_STAMP.len() + headrace::mock::client::STAMP_BYTES + BEHIND_STAMP.len();
 
