@@ -32,6 +32,7 @@ pub(super) struct Connection {
 /// Serves one connection until it closes.
 pub(super) fn serve(shard: Rc<Shard>, socket: Socket, open: Open) -> impl Future<Output = ()> {
     async move {
+        // Named here, so that the block keeps it until the connection ends.
         let _open = &open;
         let client = socket.peer_addr().map(|addr| client_addr_text(addr.ip())).unwrap_or_default();
         let since = shard.rt.now();

@@ -4,23 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::world::{End, Reply, World, ok, post, read_to_close, read_to_end};
+use super::world::{CHAT, End, Reply, World, ok, post, read_to_close, read_to_end};
 use crate::runtime::Socket;
 use crate::sys::net::Address;
 
-const CONFIG: &str = r#"
-[[upstreams]]
-name = "gpu"
-endpoints = ["$UP"]
-
-[[models]]
-name = "m"
-upstream = "gpu"
-
-[[routes]]
-path = "/plain"
-upstream = "gpu"
-"#;
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 const EVENT: &str = "a\r\ndata: {}\n\n\r\n";
 
@@ -87,18 +74,18 @@ fn check(world: &World, request: fn() -> String, phase: &str) {
 
 #[test]
 fn while_the_head_is_awaited() {
-    check(&World::in_virtual_time(CONFIG, |_, _| Reply::Never), chat, "call");
+    check(&World::in_virtual_time(CHAT, |_, _| Reply::Never), chat, "call");
 }
 
 #[test]
 fn while_the_first_event_is_awaited() {
-    let world = World::in_virtual_time(CONFIG, |_, _| Reply::Pieces(vec![(Duration::ZERO, HEAD.to_owned())], End::Silence));
+    let world = World::in_virtual_time(CHAT, |_, _| Reply::Pieces(vec![(Duration::ZERO, HEAD.to_owned())], End::Silence));
     check(&world, chat, "call");
 }
 
 #[test]
 fn while_a_stream_is_quiet() {
-    let world = World::in_virtual_time(CONFIG, |_, _| Reply::Pieces(vec![(Duration::ZERO, format!("{HEAD}{EVENT}"))], End::Silence));
+    let world = World::in_virtual_time(CHAT, |_, _| Reply::Pieces(vec![(Duration::ZERO, format!("{HEAD}{EVENT}"))], End::Silence));
     check(&world, chat, "relay");
     assert_eq!(world.sum("headrace_streams_total", "outcome=\"client_closed\""), 3.0);
 }
@@ -109,18 +96,18 @@ fn while_a_stream_flows() {
         let events = (0..100_000).map(|_| (Duration::from_millis(1), EVENT.to_owned()));
         std::iter::once((Duration::ZERO, HEAD.to_owned())).chain(events).collect()
     };
-    check(&World::in_virtual_time(CONFIG, move |_, _| Reply::Pieces(pieces(), End::Silence)), chat, "relay");
+    check(&World::in_virtual_time(CHAT, move |_, _| Reply::Pieces(pieces(), End::Silence)), chat, "relay");
 }
 
 #[test]
 fn while_a_batch_is_awaited() {
-    check(&World::in_virtual_time(CONFIG, |_, _| Reply::Never), embed, "dispatch");
+    check(&World::in_virtual_time(CHAT, |_, _| Reply::Never), embed, "dispatch");
 }
 
 #[test]
 fn while_a_plain_answer_is_passed_on() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx".to_owned();
-    let world = World::in_virtual_time(CONFIG, move |_, _| Reply::Pieces(vec![(Duration::ZERO, head.clone())], End::Silence));
+    let world = World::in_virtual_time(CHAT, move |_, _| Reply::Pieces(vec![(Duration::ZERO, head.clone())], End::Silence));
     check(&world, || post("/plain", "1"), "relay");
 }
 
@@ -130,7 +117,7 @@ fn while_nothing_of_a_stream_is_read() {
     let event = format!("{:x}\r\ndata: {}\n\n\r\n", 4008, "x".repeat(4000));
     let pieces: Vec<_> =
         std::iter::once((Duration::ZERO, HEAD.to_owned())).chain((0..5000).map(|_| (Duration::ZERO, event.clone()))).collect();
-    let world = World::in_virtual_time(CONFIG, move |_, _| Reply::Pieces(pieces.clone(), End::Silence));
+    let world = World::in_virtual_time(CHAT, move |_, _| Reply::Pieces(pieces.clone(), End::Silence));
     for way in [Way::Fin, Way::Reset] {
         let took = leave(&world, chat(), way);
         assert!(took < Duration::from_millis(50), "{way:?}: {took:?}");
@@ -157,7 +144,7 @@ fn a_client_that_ends_its_side_is_served_where_that_is_allowed() {
             End::Silence,
         ),
     };
-    let world = World::in_virtual_time(&format!("[server]\nhalf_close = true\n{CONFIG}"), answers);
+    let world = World::in_virtual_time(&format!("[server]\nhalf_close = true\n{CHAT}"), answers);
     for request in [post("/plain", "1"), chat()] {
         let (rt, address) = (world.rt.clone(), world.address.clone());
         let answer = world.run(async move {
@@ -190,7 +177,7 @@ fn a_client_that_ends_its_side_is_served_where_that_is_allowed() {
 /// The end of an answer that was not waited for and could not be sent.
 #[test]
 fn an_answers_end_that_could_not_be_sent_is_not_forgotten() {
-    let world = World::in_virtual_time(CONFIG, |_, _| Reply::After(Duration::from_millis(10), ok("small")));
+    let world = World::in_virtual_time(CHAT, |_, _| Reply::After(Duration::from_millis(10), ok("small")));
     let (rt, address) = (world.rt.clone(), world.address.clone());
     world.run(async move {
         let socket = rt.connect(&address).await.unwrap();
@@ -209,7 +196,7 @@ fn an_answers_end_that_could_not_be_sent_is_not_forgotten() {
 /// The server closes the idle connection when the request's head is on its way and its body was not sent yet.
 #[test]
 fn a_streamed_request_whose_body_was_not_begun_is_sent_again_on_a_fresh_connection() {
-    let world = World::in_virtual_time(&CONFIG.replace("$UP", "$HAND").replace("$HAND", "http://127.0.0.1:7777"), |_, _| Reply::Never);
+    let world = World::in_virtual_time(&CHAT.replace("$UP", "$HAND").replace("$HAND", "http://127.0.0.1:7777"), |_, _| Reply::Never);
     let heads = Rc::new(Cell::new(0));
     let (rt, count) = (world.rt.clone(), Rc::clone(&heads));
     let listener = rt.listen(&Address::Tcp("127.0.0.1:7777".parse().unwrap()), 8).unwrap();

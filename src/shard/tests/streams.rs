@@ -2,21 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{End, Reply, World, ok, post, read_to_close};
+use super::world::{CHAT, End, Reply, World, ok, post, read_to_close};
 
-const CHAT: &str = r#"
-[[upstreams]]
-name = "gpu"
-endpoints = ["$UP"]
-
-[[models]]
-name = "m"
-upstream = "gpu"
-
-[[routes]]
-path = "/plain"
-upstream = "gpu"
-"#;
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
 const NOW: Duration = Duration::ZERO;
 const SOON: Duration = Duration::from_millis(20);

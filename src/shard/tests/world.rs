@@ -313,3 +313,18 @@ pub(crate) fn ok(body: &str) -> Vec<u8> {
 pub(crate) fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: gate\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
+
+/// One server, by model and by path.
+pub(crate) const CHAT: &str = r#"
+[[upstreams]]
+name = "gpu"
+endpoints = ["$UP"]
+
+[[models]]
+name = "m"
+upstream = "gpu"
+
+[[routes]]
+path = "/plain"
+upstream = "gpu"
+"#;
