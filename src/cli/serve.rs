@@ -9,6 +9,7 @@ use clap::Args;
 use super::IoChoice;
 use crate::config::units::parse_duration;
 use crate::control::{self, Ended, Inherited, StartOptions};
+use crate::sys::{GiveBack, give_back_memory};
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -75,6 +76,8 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
     {
         super::complain(&format!("{}: the process id cannot be written: {error}", path.display()));
     }
+    // What the start needed; from here on this thread only waits.
+    give_back_memory(GiveBack::All);
     match gateway.wait() {
         Ok(Ended::Clean) => {
             tracing::info!("headrace ends; everything begun was finished");

@@ -26,7 +26,6 @@ use super::orders;
 use super::plane::Plane;
 use super::thread::Beat;
 use crate::metrics::CONTENT_TYPE;
-use crate::sys::{GiveBack, give_back_memory};
 
 /// Serves until the runtime ends.
 pub(super) async fn serve(listener: TcpListener, plane: Arc<Plane>) {
@@ -73,10 +72,7 @@ async fn nowhere() -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
-    let text = plane.render();
-    // The scrape is this thread's only regular work: what reloads and former scrapes left behind goes back here.
-    give_back_memory(GiveBack::Stale);
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], plane.render()).into_response()
 }
 
 async fn readyz(State(plane): State<Arc<Plane>>) -> (StatusCode, String) {

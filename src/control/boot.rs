@@ -195,6 +195,7 @@ impl ControlRoom {
             let page = runtime.spawn(admin::serve(listener, Arc::clone(&supervisor.plane)));
             let supervisor = Supervisor { page: Some(page.abort_handle()), ..supervisor };
             runtime.spawn(memory::watch(Arc::clone(&supervisor.plane)));
+            runtime.spawn(memory::tidy());
             runtime.spawn(health::watch(Arc::clone(&supervisor.plane)));
             runtime.spawn(scrape::scrape_all(Arc::clone(&supervisor.plane)));
             let result = runtime.block_on(supervisor.run());

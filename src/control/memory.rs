@@ -19,6 +19,7 @@ use super::plane::Plane;
 use crate::config::MemoryMax;
 use crate::config::units::show_size_rounded;
 use crate::mesh::Level;
+use crate::sys::{GiveBack, give_back_memory};
 
 /// Looks until it is dropped.
 pub(super) async fn watch(plane: Arc<Plane>) {
@@ -43,6 +44,14 @@ pub(super) async fn watch(plane: Arc<Plane>) {
         plane.note_ceiling(ceiling);
         // Without a ceiling only a reload can change anything.
         tokio::time::sleep(if ceiling.is_some() { LOOK_EVERY } else { LOOK_IDLY }).await;
+    }
+}
+
+/// Gives back, once a second, what scrapes and reloads left behind on this thread; until it is dropped.
+pub(super) async fn tidy() {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        give_back_memory(GiveBack::All);
     }
 }
 
@@ -118,6 +127,7 @@ fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
+const TIDY_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOK_IDLY: Duration = Duration::from_secs(1);
 const NO_BOUND: u64 = 1 << 60;

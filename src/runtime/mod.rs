@@ -271,6 +271,13 @@ impl Rt {
         self.0.sockets.borrow_mut().keep_vec(vec);
     }
 
+    /// Frees what is kept for reuse; for a thread that has fallen idle.
+    pub fn shrink(&self) {
+        self.0.sockets.borrow_mut().shrink();
+        self.0.tasks.shrink();
+        self.0.timers.borrow_mut().shrink();
+    }
+
     /// "uring", "epoll" or "sim".
     #[must_use]
     pub fn driver_name(&self) -> &'static str {

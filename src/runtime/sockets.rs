@@ -199,6 +199,12 @@ impl Sockets {
         }
     }
 
+    /// Frees the vectors kept for reuse and what the table grew by and needs no more.
+    pub(crate) fn shrink(&mut self) {
+        (self.spare, self.spare_bytes) = (Vec::new(), 0);
+        self.streams.shrink_to_fit();
+    }
+
     fn keep(&mut self, parts: Parts) {
         for vec in parts.into_vecs() {
             self.keep_vec(vec);

@@ -36,6 +36,8 @@ pub(crate) struct Tasks {
     panics: Cell<u64>,
     /// Timers of tasks that ended.
     orphans: RefCell<Vec<TimerId>>,
+    /// Where new entries begin to count: past every generation of those that [`Tasks::shrink`] freed.
+    first_generation: Cell<u32>,
 }
 
 struct Task {
@@ -55,7 +57,7 @@ impl Tasks {
         let work: Work = Box::pin(work);
         let mut table = self.table.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            table.push(Task { generation: 0, work: None, queued: false, aborted: false, timer: None });
+            table.push(Task { generation: self.first_generation.get(), work: None, queued: false, aborted: false, timer: None });
             u32::try_from(table.len() - 1).unwrap_or(u32::MAX)
         });
         let task = &mut table[index as usize];
@@ -169,6 +171,20 @@ impl Tasks {
             self.panics.set(self.panics.get() + 1);
             true
         })
+    }
+
+    /// Frees the table's end that no task uses. Late wakes of those numbers stay harmless.
+    pub(crate) fn shrink(&self) {
+        let mut table = self.table.borrow_mut();
+        let current = self.current.get().map(|id| id.index as usize);
+        let used = (0..table.len()).rposition(|index| table[index].work.is_some() || current == Some(index)).map_or(0, |last| last + 1);
+        let Some(newest) = table[used..].iter().map(|task| task.generation).max() else { return };
+        self.first_generation.set(self.first_generation.get().max(newest));
+        table.truncate(used);
+        table.shrink_to_fit();
+        let mut free = self.free.borrow_mut();
+        free.retain(|index| (*index as usize) < used);
+        free.shrink_to_fit();
     }
 
     pub(crate) fn contain_panics(&self) {

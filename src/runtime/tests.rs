@@ -282,3 +282,50 @@ fn vectors_kept_for_reuse_are_bounded_in_bytes_not_only_in_number() {
         assert_eq!(kept(&rt), first);
     }
 }
+
+#[test]
+fn a_shrunk_table_forgets_nobody_and_wakes_nobody_else() {
+    let (tasks, polls) = (super::Tasks::default(), Rc::new(Cell::new(0)));
+    let counted = |until: u32| {
+        let (polls, mut left) = (Rc::clone(&polls), until);
+        std::future::poll_fn(move |_| {
+            polls.set(polls.get() + 1);
+            left -= 1;
+            if left == 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+    };
+    let (stays, ends) = (tasks.spawn(counted(9)), [tasks.spawn(counted(1)), tasks.spawn(counted(1))]);
+    tasks.run(9);
+    tasks.shrink();
+    assert_eq!((polls.take(), tasks.live()), (3, 1));
+    let late = [tasks.spawn(counted(9)), tasks.spawn(counted(9))];
+    tasks.run(9);
+    assert_eq!(polls.take(), 2);
+    // The numbers are used again: what was known by them before means nothing now.
+    ends.into_iter().for_each(|id| tasks.wake(id));
+    ends.into_iter().for_each(|id| tasks.abort(id));
+    tasks.run(9);
+    assert_eq!((polls.take(), tasks.live()), (0, 3));
+    [stays, late[0], late[1]].into_iter().for_each(|id| tasks.wake(id));
+    tasks.run(9);
+    assert_eq!(polls.take(), 3);
+}
+
+#[test]
+fn a_shrunk_wheel_keeps_its_timers_and_removes_no_others() {
+    let tasks = super::Tasks::default();
+    let task = tasks.spawn(async {});
+    let at = |seconds| crate::sys::Instant::ZERO + Duration::from_secs(seconds);
+    let mut timers = super::Timers::new(at(0));
+    let (early, stays) = (timers.insert(at(1), task), timers.insert(at(9), task));
+    let ends: Vec<_> = (0..100).map(|_| timers.insert(at(5), task)).collect();
+    ends.iter().for_each(|id| timers.remove(*id));
+    timers.shrink();
+    let anew: Vec<_> = (0..100).map(|_| timers.insert(at(5), task)).collect();
+    ends.iter().for_each(|id| timers.remove(*id));
+    assert_eq!(timers.len(), 102);
+    assert!(timers.is_live(early) && timers.is_live(stays) && anew.iter().all(|id| timers.is_live(*id)));
+    let mut woken = 0;
+    timers.expire(at(6), |_| woken += 1);
+    assert_eq!((woken, timers.len(), timers.is_live(stays)), (101, 1, true));
+}

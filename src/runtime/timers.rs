@@ -30,6 +30,8 @@ pub(crate) struct Timers {
     /// The last tick that was handled.
     hand: u64,
     count: u32,
+    /// Where new entries begin to count: past every generation of those that [`Timers::shrink`] freed.
+    first_generation: u32,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Timers {
             occupied: [0; LEVELS],
             hand: tick_of(now),
             count: 0,
+            first_generation: 0,
         }
     }
 
@@ -60,7 +63,8 @@ impl Timers {
     pub(crate) fn insert(&mut self, at: Instant, task: TaskId) -> TimerId {
         let tick = tick_of(at).saturating_add(1).max(self.hand + 1);
         let index = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry { generation: 0, tick: 0, task, level: 0, slot: 0, prev: NONE, next: NONE, live: false });
+            let generation = self.first_generation;
+            self.entries.push(Entry { generation, tick: 0, task, level: 0, slot: 0, prev: NONE, next: NONE, live: false });
             u32::try_from(self.entries.len() - 1).unwrap_or(NONE)
         });
         let entry = &mut self.entries[index as usize];
@@ -110,6 +114,17 @@ impl Timers {
 
     pub(crate) fn len(&self) -> u32 {
         self.count
+    }
+
+    /// Frees the table's end that no timer uses. What is said late of those numbers stays without effect.
+    pub(crate) fn shrink(&mut self) {
+        let used = self.entries.iter().rposition(|entry| entry.live).map_or(0, |last| last + 1);
+        let Some(newest) = self.entries[used..].iter().map(|entry| entry.generation).max() else { return };
+        self.first_generation = self.first_generation.max(newest);
+        self.entries.truncate(used);
+        self.entries.shrink_to_fit();
+        self.free.retain(|index| (*index as usize) < used);
+        self.free.shrink_to_fit();
     }
 
     fn next_tick(&self) -> Option<u64> {

@@ -227,13 +227,19 @@ impl Shard {
         });
     }
 
-    /// Between bursts the stale pages of the heap go back; when no request has come since `seen` (see there), all that is free.
+    /// Between bursts the stale pages of the heap go back; when no request has come since `seen` (see there), all that is free, and
+    /// what is kept for reuse with it.
     fn tidy_heap(&self, seen: &mut u64) {
         if self.current.borrow().metrics.exchanges() > 0 {
             return;
         }
         let begun = self.next_request.get();
-        give_back_memory(if *seen == begun { GiveBack::All } else { GiveBack::Stale });
+        let idle = *seen == begun;
+        if idle {
+            self.rt.shrink();
+            self.connections.borrow_mut().shrink_to_fit();
+        }
+        give_back_memory(if idle { GiveBack::All } else { GiveBack::Stale });
         *seen = begun;
     }
 }

@@ -245,6 +245,10 @@ impl Upstream {
         self.budget.borrow_mut().handle_time(now);
         for pool in self.pools.borrow_mut().iter_mut() {
             pool.retain(|idle| now.since(idle.since) < self.idle_timeout && !idle.socket.is_stale());
+            if pool.is_empty() {
+                // What it grew to in a burst.
+                pool.shrink_to_fit();
+            }
         }
     }
 

@@ -71,6 +71,8 @@ impl Gateway {
         };
         command.args(["serve", "--shards", "2", "--io", launch.io, "--config"]).arg(folder.join("headrace.toml"));
         command.env("HEADRACE_FAULTS_FOLDER", &folder).env("HEADRACE_LOG", "info").env("NO_COLOR", "1");
+        // With huge pages the kernel fills given-back pages in again, 2 MiB at a time and when it likes: memory would say nothing.
+        command.env("MIMALLOC_ALLOW_THP", "0");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().map_err(told)?;
         let pid = child.id();
         let gateway = Gateway { child: Mutex::new(child), pid, addr, admin, folder };
