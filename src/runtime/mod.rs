@@ -189,12 +189,13 @@ impl Rt {
         };
         inner.now.set(inner.clock.now());
         inner.turns.set(inner.turns.get() + 1);
-        for completion in completions.drain(..) {
+        for completion in &mut completions {
             let wake = inner.sockets.borrow_mut().complete(&mut **inner.driver.borrow_mut(), completion);
             if let Some(task) = wake {
                 inner.tasks.wake(task);
             }
         }
+        completions.clear();
         inner.completions.replace(completions);
         inner.timers.borrow_mut().expire(inner.now.get(), |task| inner.tasks.wake(task));
         result

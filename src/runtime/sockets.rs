@@ -167,10 +167,10 @@ impl Sockets {
     }
 
     /// Sends `parts` after whatever is being sent. The caller bounds how much it leaves unsent by awaiting `sent`.
-    pub(crate) fn start_send(&mut self, driver: &mut dyn Driver, index: usize, parts: Parts) {
+    pub(crate) fn start_send(&mut self, driver: &mut dyn Driver, index: usize, mut parts: Parts) {
         let stream = &mut self.streams[index];
         if parts.is_empty() || stream.send_error.is_some() {
-            return self.keep(parts);
+            return self.keep(&mut parts);
         }
         match (stream.send, &mut stream.unsent) {
             (None, _) => stream.send = Some(driver.submit(Op::Send { fd: stream.fd, parts }, Target::Send(index).encode())),
@@ -205,14 +205,14 @@ impl Sockets {
         self.streams.shrink_to_fit();
     }
 
-    fn keep(&mut self, parts: Parts) {
-        for vec in parts.into_vecs() {
+    fn keep(&mut self, parts: &mut Parts) {
+        for vec in parts.take_vecs() {
             self.keep_vec(vec);
         }
     }
 
-    /// Applies one completion and says who may go on.
-    pub(crate) fn complete(&mut self, driver: &mut dyn Driver, completion: Completion) -> Option<TaskId> {
+    /// Applies one completion and says who may go on. What it brought is taken out of it where it lies.
+    pub(crate) fn complete(&mut self, driver: &mut dyn Driver, completion: &mut Completion) -> Option<TaskId> {
         match Target::decode(completion.target) {
             Target::Accept(index) => self.accepted(driver, index, completion),
             Target::Recv(index) => self.received(driver, index, completion),
@@ -220,7 +220,7 @@ impl Sockets {
             Target::Connect(index) => {
                 let stream = &mut self.streams[index];
                 stream.connect = None;
-                stream.connected = Some(completion.result.map(|_| ()));
+                stream.connected = Some(take_result(completion).map(|_| ()));
                 let wake = stream.writer.take();
                 self.finish_closing(driver, index);
                 wake
@@ -228,19 +228,19 @@ impl Sockets {
         }
     }
 
-    fn accepted(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Option<TaskId> {
+    fn accepted(&mut self, driver: &mut dyn Driver, index: usize, completion: &mut Completion) -> Option<TaskId> {
         let listener = &mut self.listeners[index];
         if !completion.more {
             listener.accept = None;
         }
-        if let Some(fd) = completion.accepted {
+        if let Some(fd) = completion.accepted.take() {
             if listener.closing {
                 driver.close(fd);
             } else {
                 listener.accepted.push_back(fd);
             }
         }
-        match completion.result {
+        match take_result(completion) {
             Err(error) if error.raw_os_error() != Some(libc::ECANCELED) => listener.error = Some(error),
             _ => {}
         }
@@ -257,13 +257,13 @@ impl Sockets {
         listener.acceptor.take()
     }
 
-    fn received(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Option<TaskId> {
+    fn received(&mut self, driver: &mut dyn Driver, index: usize, completion: &mut Completion) -> Option<TaskId> {
         let stream = &mut self.streams[index];
         if !completion.more {
             stream.recv = None;
             stream.pausing = false;
         }
-        match (completion.result, completion.lease) {
+        match (&completion.result, completion.lease.take()) {
             (Ok(_), Some(lease)) if !lease.is_empty() => {
                 // Nobody waits for it: it may lie here for long, and then it must not hold one of the last buffers.
                 let idle = stream.reader.is_none() && driver.pool().is_low();
@@ -297,14 +297,16 @@ impl Sockets {
         wake
     }
 
-    fn sent(&mut self, driver: &mut dyn Driver, index: usize, completion: Completion) -> Option<TaskId> {
-        let Some(Op::Send { fd, mut parts }) = completion.op else { return None };
+    fn sent(&mut self, driver: &mut dyn Driver, index: usize, completion: &mut Completion) -> Option<TaskId> {
+        let Some(Op::Send { fd, parts }) = &mut completion.op else { return None };
+        let fd = *fd;
         let stream = &mut self.streams[index];
         stream.send = None;
-        match completion.result {
-            Ok(count) if count > 0 => {
-                parts.advance(count as usize);
+        match &completion.result {
+            Ok(count) if *count > 0 => {
+                parts.advance(*count as usize);
                 if !parts.is_empty() && !stream.closing {
+                    let parts = std::mem::take(parts);
                     stream.send = Some(driver.submit(Op::Send { fd, parts }, Target::Send(index).encode()));
                     return None;
                 }
@@ -396,6 +398,10 @@ pub(crate) const LEASES_BURST_MAX: usize = 32;
 const LEASES_RESUME: usize = LEASES_MAX / 2;
 /// Accepted connections that wait for the acceptor; then accepting pauses and the kernel's backlog holds the rest.
 const ACCEPTED_MAX: usize = 64;
+fn take_result(completion: &mut Completion) -> io::Result<u32> {
+    std::mem::replace(&mut completion.result, Ok(0))
+}
+
 const SPARES_MAX: usize = 256;
 const SPARE_CAPACITY: usize = 2048;
 const SPARE_CAPACITY_MAX: usize = 64 * 1024;

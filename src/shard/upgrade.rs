@@ -131,7 +131,7 @@ async fn read_switch(rt: &Rt, channel: &mut Channel, accept: WebSocketAccept, by
     let (limits, mut scanned, mut interim) = (HeadLimits::answers(), 0, 0);
     loop {
         if !incoming.input.is_empty() {
-            let Incoming { head, input, .. } = &mut *incoming;
+            let Incoming { head, input, .. } = &mut **incoming;
             match head.parse_switch(input.bytes(), &mut scanned, &limits) {
                 Ok(Parsed::Partial) => {}
                 Ok(Parsed::Complete) if head.status == 101 => {
@@ -163,7 +163,7 @@ async fn switched(
 ) -> Result<(), Error> {
     request.phase = Phase::Relay;
     let rt = &shard.rt;
-    let Incoming { head, input, .. } = &mut channel.incoming;
+    let Incoming { head, input, .. } = &mut *channel.incoming;
     let edit =
         ResponseEdit { framing: Framing::None, close: false, client_version: request.version, extra: &[("x-request-id", &request.id)] };
     let mut out = rt.take_vec();

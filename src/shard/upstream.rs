@@ -35,14 +35,15 @@ pub(super) struct Upstream {
 struct Idle {
     socket: Socket,
     /// Of the last answer: its memory serves the next one's.
-    head: ResponseHead,
+    incoming: Box<Incoming>,
     since: Instant,
 }
 
 /// One connection in use for a call.
 pub(super) struct Channel {
     pub(super) socket: Socket,
-    pub(super) incoming: Incoming,
+    /// Boxed, for the connection's whole life: a channel changes hands half a dozen times in a call.
+    pub(super) incoming: Box<Incoming>,
 }
 
 /// The answer's side of a channel: apart from the socket, so that a request can still be sent while its answer is awaited.
@@ -181,7 +182,7 @@ impl Upstream {
             balancer.observe(endpoint, now.since(since), now);
         }
         if headed.is_ok() && balancer.takes_reports() {
-            let Incoming { head, input, .. } = &channel.incoming;
+            let Incoming { head, input, .. } = &*channel.incoming;
             let orca = head.fields.iter().find(|field| is_orca(field, input.bytes()));
             if let Some(report) = orca.and_then(|field| read_orca(field.value.of(input.bytes()))) {
                 balancer.handle_report(endpoint, report, now);
@@ -192,7 +193,7 @@ impl Upstream {
     /// The endpoint has begun to answer: it holds the prompt now, unless it refused. What it told of its load because we asked goes
     /// no further.
     pub(super) fn took(&self, steered: &Steered, endpoint: u32, channel: &mut Channel) {
-        let Incoming { head, input, .. } = &mut channel.incoming;
+        let Incoming { head, input, .. } = &mut *channel.incoming;
         if let Some(prompt) = &steered.wish.prompt
             && head.status < 400
         {
@@ -214,12 +215,12 @@ impl Upstream {
     }
 
     /// An idle connection that is still good; those that are not are closed on the way.
-    fn checkout(&self, endpoint: u32, now: Instant) -> Option<(Socket, ResponseHead)> {
+    fn checkout(&self, endpoint: u32, now: Instant) -> Option<Channel> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(endpoint as usize)?;
         while let Some(idle) = pool.pop_back() {
             if !idle.socket.is_stale() && now.since(idle.since) < self.idle_timeout {
-                return Some((idle.socket, idle.head));
+                return Some(Channel { socket: idle.socket, incoming: idle.incoming });
             }
         }
         None
@@ -227,16 +228,18 @@ impl Upstream {
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn check_in(&self, endpoint: u32, channel: Channel, now: Instant) {
-        let clean = channel.incoming.head.keep_alive && channel.incoming.input.is_empty() && !channel.socket.is_stale();
+        let Channel { socket, mut incoming } = channel;
+        let clean = incoming.head.keep_alive && incoming.input.is_empty() && !socket.is_stale();
         if !clean || self.idle_timeout.is_zero() {
             return;
         }
         if let Some(pool) = self.pools.borrow_mut().get_mut(endpoint as usize) {
-            channel.socket.watch();
+            socket.watch();
             if pool.len() >= self.max_idle {
                 pool.pop_front();
             }
-            pool.push_back(Idle { socket: channel.socket, head: channel.incoming.head, since: now });
+            incoming.renew();
+            pool.push_back(Idle { socket, incoming, since: now });
         }
     }
 
@@ -356,8 +359,8 @@ impl Channel {
     pub(super) async fn open(shard: &Shard, snapshot: &Snapshot, call: &InFlight, fresh: bool) -> Result<Channel, CallError> {
         let upstream = snapshot.upstream(call.upstream);
         let rt = &shard.rt;
-        if !fresh && let Some((socket, head)) = upstream.checkout(call.endpoint, rt.now()) {
-            return Ok(Channel::over(socket, head, true));
+        if !fresh && let Some(channel) = upstream.checkout(call.endpoint, rt.now()) {
+            return Ok(channel);
         }
         let failed = CallError::new(Failure::Connect, UpstreamOutcome::ConnectFailed);
         let Some(Some(address)) = upstream.addresses.get(call.endpoint as usize) else { return Err(failed) };
@@ -365,15 +368,12 @@ impl Channel {
         match rt.before(deadline, rt.connect(address)).await {
             Some(Ok(socket)) => {
                 snapshot.metrics.upstream_connection_opened(call.upstream, call.endpoint);
-                Ok(Channel::over(socket, ResponseHead::new(), false))
+                let (input, head) = (Input::default(), ResponseHead::new());
+                Ok(Channel { socket, incoming: Box::new(Incoming { input, head, reused: false, begun: false, opening: None }) })
             }
             Some(Err(_)) => Err(failed),
             None => Err(CallError::new(Failure::Connect, UpstreamOutcome::ConnectTimeout)),
         }
-    }
-
-    fn over(socket: Socket, head: ResponseHead, reused: bool) -> Channel {
-        Channel { socket, incoming: Incoming { input: Input::default(), head, reused, begun: false, opening: None } }
     }
 
     /// Queues the request; a failure shows when the answer is awaited.
@@ -383,6 +383,11 @@ impl Channel {
 }
 
 impl Incoming {
+    /// Ready for the connection's next answer.
+    fn renew(&mut self) {
+        (self.input, self.reused, self.begun, self.opening) = (Input::default(), true, false, None);
+    }
+
     /// Reads the final answer's head into `self.head`. Its spans lie in `self.input` until `head_len` bytes are consumed. Interim
     /// answers are passed over.
     pub(super) async fn read_head(&mut self, rt: &Rt, socket: &Socket, method: Method, by: Instant) -> Result<(), CallError> {

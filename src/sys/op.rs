@@ -98,9 +98,9 @@ impl Parts {
         }
     }
 
-    /// The vectors inside, for reuse as buffers.
-    pub fn into_vecs(self) -> impl Iterator<Item = Vec<u8>> {
-        self.0.into_iter().filter_map(|part| match part {
+    /// The vectors inside, for reuse as buffers; the rest is dropped.
+    pub fn take_vecs(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        self.0.drain(..).filter_map(|part| match part {
             Part::Vec { bytes, .. } => Some(bytes),
             Part::Bytes(_) | Part::Lease(_) => None,
         })

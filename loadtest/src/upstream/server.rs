@@ -321,7 +321,7 @@ impl Server {
             self.driver.submit(Op::Send { fd, parts }, (index as u64) << 1 | SEND);
             return;
         }
-        for mut vec in parts.into_vecs() {
+        for mut vec in parts.take_vecs() {
             if self.spare.len() < SPARES_MAX {
                 vec.clear();
                 self.spare.push(vec);

@@ -221,8 +221,8 @@ fn a_cancelled_send_gives_its_memory_back() {
         let (result, op) = bench.end(target);
         // What was taken before the cancel is told; nothing at all is ECANCELED.
         assert!(matches!(result, Ok(1..1_000_000) | Err(libc::ECANCELED)), "{}: {result:?}", bench.name());
-        let Op::Send { parts, .. } = op else { panic!("another operation came back") };
-        let back = parts.into_vecs().next().unwrap();
+        let Op::Send { mut parts, .. } = op else { panic!("another operation came back") };
+        let back = parts.take_vecs().next().unwrap();
         assert!(back.as_ptr() == address && back.iter().all(|byte| *byte == 5), "{}: the memory that was lent", bench.name());
         bench.close(&[(client, &[]), (server, &[])]);
     });
