@@ -44,7 +44,7 @@ pub(crate) fn run(args: DoctorArgs) -> ExitCode {
 
 /// Looks at everything, what matters most first.
 fn examine(machine: &Machine) -> Vec<Finding> {
-    const LOOKS: [fn(&Machine) -> Finding; 22] = [
+    const LOOKS: [fn(&Machine) -> Finding; 23] = [
         kernel::version,
         kernel::io_uring,
         kernel::seccomp,
@@ -60,6 +60,7 @@ fn examine(machine: &Machine) -> Vec<Finding> {
         kernel::clock,
         network::somaxconn,
         network::syn_backlog,
+        network::packet_backlog,
         network::ports,
         network::reuse,
         network::slow_start,

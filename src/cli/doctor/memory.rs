@@ -14,7 +14,7 @@ pub(super) fn transparent(machine: &Machine) -> Finding {
             PLACE,
             "always",
             "memory is handed out 2 MiB at a time and compacted in the background: more resident memory, now and then a pause",
-            "choose madvise: who wants huge pages (a GPU server may) then asks for them",
+            "choose madvise: who wants huge pages (a GPU server, headrace's allocator unless MIMALLOC_ALLOW_THP=0) then asks for them",
         )
         .by("hugepages"),
         Some(choice) => Finding::ok(WHAT, PLACE, choice),

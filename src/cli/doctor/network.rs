@@ -36,6 +36,29 @@ pub(super) fn syn_backlog(machine: &Machine) -> Finding {
     at_least(machine, &SYN_BACKLOG)
 }
 
+/// Packets wait there that one core handed to another, as the loopback and RPS do. Only what was lost says that it is too short.
+pub(super) fn packet_backlog(machine: &Machine) -> Finding {
+    const WHAT: &str = "packet backlog";
+    const PLACE: &str = "/proc/sys/net/core/netdev_max_backlog, /proc/net/softnet_stat";
+    const ENOUGH: u64 = 4096;
+    // A line for each core, hexadecimal; the second column is what found the backlog full since the start.
+    let lost = |text: String| -> Option<u64> {
+        text.lines().map(|line| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()).sum::<Option<u64>>()
+    };
+    match (machine.number("/proc/sys/net/core/netdev_max_backlog"), machine.text("/proc/net/softnet_stat").and_then(lost)) {
+        (Some(most), Some(lost)) if lost > 0 && most < ENOUGH => Finding::advice(
+            WHAT,
+            PLACE,
+            format!("net.core.netdev_max_backlog is {most}, and {lost} packets were lost since the start"),
+            "what is lost is sent again after 0.2 s, the first packet of a connection after a second: `connect_timeout` may be over then",
+            &format!("sysctl -w net.core.netdev_max_backlog={ENOUGH}, or more"),
+        )
+        .by(SYSCTLS),
+        (Some(most), Some(lost)) => Finding::ok(WHAT, PLACE, format!("net.core.netdev_max_backlog is {most}, {lost} packets were lost")),
+        _ => Finding::ok(WHAT, PLACE, "not to be seen in this network namespace: the host decides"),
+    }
+}
+
 fn at_least(machine: &Machine, rule: &Least) -> Finding {
     let Least { what, path, least, why } = *rule;
     let name = path.trim_start_matches("/proc/sys/").replace('/', ".");

@@ -93,6 +93,8 @@ proc/sys/net/ipv4/tcp_max_syn_backlog = 8192
 proc/sys/net/ipv4/ip_local_port_range = 32768\t60999
 proc/sys/net/ipv4/tcp_tw_reuse = 2
 proc/sys/net/ipv4/tcp_slow_start_after_idle = 0
+proc/sys/net/core/netdev_max_backlog = 1000
+proc/net/softnet_stat = 00a1 00000000 00000002 0\n00b7 00000000 00000000 0
 proc/sys/net/core/busy_read = 0
 proc/sys/net/core/busy_poll = 0
 proc/sys/vm/nr_hugepages = 0
@@ -171,6 +173,15 @@ const CASES: &[Case] = &[
     Case("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet", "clocksource", State::Advice, "hpet", ""),
     Case("proc/sys/net/core/somaxconn", "128", "accept backlog", State::Advice, "net.core.somaxconn=4096", "sysctls"),
     Case("proc/sys/net/ipv4/tcp_max_syn_backlog", "256", "syn backlog", State::Advice, "256", "sysctls"),
+    Case(
+        "proc/net/softnet_stat",
+        "00a1 00000010 2 0\n00b7 00000001 0 0",
+        "packet backlog",
+        State::Advice,
+        "17 packets were lost",
+        "sysctls",
+    ),
+    Case("proc/net/softnet_stat", "nothing", "packet backlog", State::Ok, "", ""),
     Case("proc/sys/net/ipv4/ip_local_port_range", "50000\t51000", "local ports", State::Advice, "1001 (50000", "sysctls"),
     Case("proc/sys/net/ipv4/ip_local_port_range", "nothing", "local ports", State::Advice, "cannot be read", ""),
     Case("proc/sys/net/ipv4/tcp_tw_reuse", "0", "TIME_WAIT reuse", State::Advice, "off", "sysctls"),
