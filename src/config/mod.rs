@@ -95,7 +95,7 @@ pub struct Server {
     pub max_held_bytes: u64,
     /// A ceiling on the process's resident memory. Default: four fifths of the cgroup's.
     pub memory_max: MemoryMax,
-    /// Receive buffers per shard (a power of two) and the size of each. Defaults 1024 x 8 KiB.
+    /// Receive buffers per shard (a power of two) and the size of each. Defaults 1024 x 32 KiB.
     pub receive_buffers: u16,
     pub receive_buffer_bytes: u32,
     /// Slots in a shard's inbox (a power of two); when it is full the job is shed with 503. Default 4096.

@@ -70,7 +70,7 @@ fn every_default_is_the_documented_one() {
     assert_eq!(server.upgrade_timeout, Duration::from_secs(600));
     assert_eq!(server.max_body_bytes, 32 * 1024 * 1024);
     assert_eq!(server.max_held_bytes, 256 * 1024 * 1024);
-    assert_eq!((server.receive_buffers, server.receive_buffer_bytes), (1024, 8192));
+    assert_eq!((server.receive_buffers, server.receive_buffer_bytes), (1024, 32 << 10));
     assert_eq!(server.inbox_slots, 4096);
     assert_eq!((server.memory_max, &config.admission), (MemoryMax::Auto, &Admission::default()));
     assert_eq!((&server.state_dir, server.watch_config), (&None, false));
@@ -340,7 +340,7 @@ fn the_memory_sum_adds_up() {
     assert_eq!(sum.load_bytes, sum.standing_bytes + of(MemoryKind::Load));
     assert_eq!(sum.worst_bytes, sum.load_bytes + of(MemoryKind::Worst));
     let line = |what: &str| sum.lines.iter().find(|line| line.what.starts_with(what)).unwrap().total_bytes;
-    assert_eq!(line("receive buffers"), 2 * 1024 * crate::sys::stride(8192) as u64);
+    assert_eq!(line("receive buffers"), 2 * 1024 * crate::sys::stride(32 << 10) as u64);
     assert_eq!(line("held request bodies"), 2 * (256 << 20));
     assert_eq!(line("pooled connections"), 2 * 1024 * limits::POOLED_CONNECTION_BYTES);
     // P10: a thousand connections under load stay within 64 MiB, besides what stands.

@@ -261,6 +261,12 @@ impl Rt {
         self.0.driver.borrow().pool().is_low()
     }
 
+    /// Less than a quarter of the receive buffers is lent out: one may be held while an upstream is waited for.
+    #[must_use]
+    pub fn buffers_plenty(&self) -> bool {
+        self.0.driver.borrow().pool().has_plenty()
+    }
+
     /// A vector with spare room, empty; what is sent comes back to this store by itself.
     #[must_use]
     pub fn take_vec(&self) -> Vec<u8> {
@@ -274,6 +280,7 @@ impl Rt {
 
     /// Frees what is kept for reuse; for a thread that has fallen idle.
     pub fn shrink(&self) {
+        self.0.driver.borrow().pool().discard();
         self.0.sockets.borrow_mut().shrink();
         self.0.tasks.shrink();
         self.0.timers.borrow_mut().shrink();

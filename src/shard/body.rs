@@ -2,8 +2,11 @@
 //! and in time; the framing itself is judged by `http::BodyDecoder`.
 
 use std::cell::Cell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::connection::Connection;
 use super::error::Error;
@@ -12,7 +15,8 @@ use super::{Shard, admit};
 use crate::config::limits;
 use crate::http::{BodyDecoder, CONTINUE, Framing};
 use crate::metrics::ShedReason;
-use crate::runtime::{Either, race};
+use crate::runtime::{Either, Rt, race};
+use crate::sys::{Lease, Shared};
 
 /// A body that is still, at least in part, to be read. What of it is held counts against `server.max_held` until this is dropped.
 pub(super) struct RequestBody {
@@ -23,6 +27,47 @@ pub(super) struct RequestBody {
     /// Some of it was taken off the connection.
     pub(super) begun: bool,
     held: Held,
+}
+
+/// A body that was read whole.
+pub(super) enum Whole {
+    /// It came in one piece and lies where it came.
+    Lease(Lease),
+    Gathered(Vec<u8>),
+}
+
+impl Whole {
+    /// In memory of its own.
+    pub(super) fn into_vec(self, rt: &Rt) -> Vec<u8> {
+        match self {
+            Whole::Gathered(vec) => vec,
+            Whole::Lease(lease) => {
+                let mut vec = rt.take_vec();
+                vec.extend_from_slice(&lease);
+                vec
+            }
+        }
+    }
+
+    /// To be sent once or several times. Stays where it came while receive buffers are plenty.
+    pub(super) fn into_shared(self, rt: &Rt) -> Shared {
+        match self {
+            Whole::Lease(lease) if rt.buffers_plenty() => Shared::Lease(Rc::new(lease)),
+            Whole::Lease(lease) => Shared::Bytes(Bytes::copy_from_slice(&lease)),
+            Whole::Gathered(vec) => Shared::Bytes(Bytes::from(vec)),
+        }
+    }
+}
+
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Whole::Lease(lease) => lease,
+            Whole::Gathered(vec) => vec,
+        }
+    }
 }
 
 /// This exchange's part of the shard's held bytes.
@@ -70,29 +115,43 @@ impl RequestBody {
     /// Moves the whole body to `out`, when all of it has arrived behind the head already and it was sent with its length. False (and
     /// nothing is moved) otherwise.
     pub(super) fn take_arrived(&mut self, shard: &Shard, connection: &mut Connection, out: &mut Vec<u8>) -> bool {
-        let Framing::Length(len) = self.framing else { return false };
-        let Some(len) = usize::try_from(len).ok().filter(|len| *len <= connection.input.len() && !self.begun) else { return false };
+        let Some(len) = self.arrived(connection) else { return false };
         let whole = &connection.input.bytes()[..len];
         out.extend_from_slice(whole);
-        // Cannot fail: the length is known and the bytes are there.
-        let _ = self.decoder.handle_bytes(whole);
-        self.begun = true;
-        self.expects_continue = false;
+        self.pass(whole);
         connection.input.consume(&shard.rt, len);
         true
     }
 
+    /// Its length, when all of it lies behind the head.
+    fn arrived(&self, connection: &Connection) -> Option<usize> {
+        let Framing::Length(len) = self.framing else { return None };
+        usize::try_from(len).ok().filter(|len| *len <= connection.input.len() && !self.begun)
+    }
+
+    /// The body's bytes came all at once, with their length.
+    fn pass(&mut self, whole: &[u8]) {
+        // Cannot fail: the length is known and the bytes are there.
+        let _ = self.decoder.handle_bytes(whole);
+        self.begun = true;
+        self.expects_continue = false;
+    }
+
     /// The whole body, at most `limit` bytes.
-    pub(super) async fn read_whole(&mut self, shard: &Shard, connection: &mut Connection, limit: u64) -> Result<Vec<u8>, Error> {
+    pub(super) async fn read_whole(&mut self, shard: &Shard, connection: &mut Connection, limit: u64) -> Result<Whole, Error> {
         if self.decoder.remaining().is_some_and(|len| len > limit) {
             return Err(Error::BodyTooLarge { limit });
         }
         let max_held = shard.current.borrow().config.server.max_held_bytes;
         // A named length is reserved before a byte of it is read: who comes too late is told at once.
         self.held.grow(self.decoder.remaining().unwrap_or(0), max_held)?;
+        if let Some(lease) = self.arrived(connection).and_then(|len| connection.input.take_whole(len)) {
+            self.pass(&lease);
+            return Ok(Whole::Lease(lease));
+        }
         let mut whole = shard.rt.take_vec();
         if self.take_arrived(shard, connection, &mut whole) {
-            return Ok(whole);
+            return Ok(Whole::Gathered(whole));
         }
         // Trusted up to a point: a client may name a length and never send it.
         let named = usize::try_from(self.decoder.remaining().unwrap_or(0)).unwrap_or(0);
@@ -115,7 +174,7 @@ impl RequestBody {
                 }
             }
         }
-        Ok(whole)
+        Ok(Whole::Gathered(whole))
     }
 
     /// A second copy of so many bytes is kept: it counts as the first does.

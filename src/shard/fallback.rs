@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::answer;
+use super::body::Whole;
 use super::connection::Connection;
 use super::error::Error;
 use super::exchange::{Answered, Request};
@@ -148,7 +149,7 @@ fn plan_for(shard: &Shard, snapshot: &Snapshot, connection: &Connection, request
         }
         steered
     });
-    ForwardPlan::whole(shard, target.upstream, rendered, body, steered)
+    ForwardPlan::whole(shard, target.upstream, rendered, Whole::Gathered(body), steered)
 }
 
 /// Which fault leads on; none where the client's request is at fault, or a part of an answer is out.

@@ -3,9 +3,7 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-
-use super::body::RequestBody;
+use super::body::{RequestBody, Whole};
 use super::connection::{Connection, client_gone};
 use super::error::Error;
 use super::exchange::{Answered, Request, nanos};
@@ -21,8 +19,8 @@ use crate::config::UpstreamId;
 use crate::http::{Framing, LAST_CHUNK};
 use crate::metrics::{Phase, UpstreamOutcome};
 use crate::policy::{Attempt, Failure, Retry, decide};
-use crate::runtime::{Either, Socket, race};
-use crate::sys::{Instant, Parts};
+use crate::runtime::{Either, Rt, Socket, race};
+use crate::sys::{Instant, Parts, Shared};
 
 /// A request's head as it goes up, but for the endpoint's authority; a small body stands behind it.
 pub(super) struct Rendered {
@@ -52,7 +50,7 @@ pub(super) enum ForwardBody {
     /// Stands behind the head already (or there is none).
     Small,
     /// Sent behind the head from where it lies.
-    Held(Bytes),
+    Held(Shared),
     Streamed,
 }
 
@@ -76,16 +74,27 @@ impl ForwardPlan {
         shard: &Shard,
         upstream: UpstreamId,
         mut rendered: Rendered,
-        whole: Vec<u8>,
+        whole: Whole,
         steered: Option<Box<Steered>>,
     ) -> ForwardPlan {
         rendered.ask_for_load(steered.as_deref());
         if whole.len() > COPY_MAX {
-            return ForwardPlan { upstream, rendered, body: ForwardBody::Held(Bytes::from(whole)), steered };
+            let body = ForwardBody::Held(whole.into_shared(&shard.rt));
+            return ForwardPlan { upstream, rendered, body, steered };
         }
         rendered.bytes.extend_from_slice(&whole);
-        shard.rt.keep_vec(whole);
+        if let Whole::Gathered(vec) = whole {
+            shard.rt.keep_vec(vec);
+        }
         ForwardPlan { upstream, rendered, body: ForwardBody::Small, steered }
+    }
+
+    /// Nothing of the request is sent again: an answer is passed on.
+    fn let_go(&mut self, rt: &Rt) {
+        rt.keep_vec(std::mem::take(&mut self.rendered.bytes));
+        if matches!(self.body, ForwardBody::Held(_)) {
+            self.body = ForwardBody::Small;
+        }
     }
 }
 
@@ -143,7 +152,7 @@ async fn call(
                         if let Some(steered) = &plan.steered {
                             snapshot.upstream(plan.upstream).took(steered, endpoint, &mut channel);
                         }
-                        shard.rt.keep_vec(std::mem::take(&mut plan.rendered.bytes));
+                        plan.let_go(&shard.rt);
                         return Ok((channel, call));
                     }
                     Ok(Judged::Again(failure, asked)) => {
@@ -248,7 +257,7 @@ pub(super) fn message(shard: &Shard, rendered: &Rendered, authority: &str, body:
     out.extend_from_slice(authority.as_bytes());
     out.extend_from_slice(rest);
     let parts = Parts::from(out);
-    if let ForwardBody::Held(bytes) = body { parts.with(bytes.clone()) } else { parts }
+    if let ForwardBody::Held(shared) = body { parts.with(shared.clone()) } else { parts }
 }
 
 /// Passes the client's body on as it comes, until it is over or the server answers before: then the rest is not wanted, and

@@ -67,6 +67,11 @@ impl Input {
         self.held.extend_from_slice(&lease);
     }
 
+    /// Takes the lease out, when exactly `len` bytes are here and lie in one.
+    pub(super) fn take_whole(&mut self, len: usize) -> Option<Lease> {
+        self.lease.take_if(|lease| lease.len() == len)
+    }
+
     /// Takes the lease out, when all that is here lies in one.
     pub(super) fn take_lease(&mut self) -> Option<Lease> {
         self.lease.take()

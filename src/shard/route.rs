@@ -184,7 +184,7 @@ async fn model_call(
     match embeddings {
         Some(embeddings) if !alone && may_coalesce(snapshot, model, operation) => {
             let credential = if forwards { credential } else { Bytes::new() };
-            Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body, credential }))
+            Ok(Plan::Coalesce(CoalescePlan { model, embeddings, rendered, body: body.into_vec(&shard.rt), credential }))
         }
         _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body, steered))),
     }

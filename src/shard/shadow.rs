@@ -15,7 +15,7 @@ use crate::config::{ModelId, UpstreamId, limits};
 use crate::http::{BodyDecoder, Method};
 use crate::metrics::{ShadowOutcome, Target, UpstreamOutcome};
 use crate::policy::Failure;
-use crate::sys::Instant;
+use crate::sys::{Instant, Shared};
 
 /// Starts a copy of the request when its model has a shadow, the draw says so and there is room.
 pub(super) fn copy(shard: &Rc<Shard>, snapshot: &Rc<Snapshot>, request: &Request, plan: &Plan) {
@@ -80,12 +80,14 @@ fn copied(plan: &Plan) -> Option<(Rendered, ForwardBody)> {
         Plan::Forward(plan) => {
             let body = match &plan.body {
                 ForwardBody::Small => ForwardBody::Small,
-                ForwardBody::Held(bytes) if fits(bytes.len()) => ForwardBody::Held(bytes.clone()),
+                ForwardBody::Held(shared) if fits(shared.len()) => ForwardBody::Held(shared.detached()),
                 ForwardBody::Held(_) | ForwardBody::Streamed => return None,
             };
             (&plan.rendered, body)
         }
-        Plan::Coalesce(plan) if fits(plan.body.len()) => (&plan.rendered, ForwardBody::Held(Bytes::copy_from_slice(&plan.body))),
+        Plan::Coalesce(plan) if fits(plan.body.len()) => {
+            (&plan.rendered, ForwardBody::Held(Shared::Bytes(Bytes::copy_from_slice(&plan.body))))
+        }
         Plan::Coalesce(_) => return None,
     };
     let (before, behind) = rendered.bytes.split_at(rendered.host_at);

@@ -1,7 +1,7 @@
 //! One pool of equal receive buffers per shard, lent to whatever connection has something to read. An idle connection owns none.
 //!
 //! The kernel's ring is kept short and fed with the buffers that came back last: those are still in the processor's cache. It takes
-//! buffers first in, first out, so a ring of all of them would walk through the whole region (8 MiB) before it touched one again.
+//! buffers first in, first out, so a ring of all of them would walk through the whole region (32 MiB) before it touched one again.
 //!
 //! Invariant: a buffer id is at any time in exactly one place: the kernel's buffer ring, the free list, or one [`Lease`]. The
 //! kernel (or [`BufferPool::fill`]) writes only to buffers that are in the ring (or just taken from the free list), and a lease
@@ -99,6 +99,12 @@ impl BufferPool {
         self.leased() > u32::from(self.inner.count) / 2
     }
 
+    /// Less than a quarter of the buffers is lent out: what came may stay where it lies even while an upstream is waited for.
+    #[must_use]
+    pub fn has_plenty(&self) -> bool {
+        self.leased() < u32::from(self.inner.count) / 4
+    }
+
     #[must_use]
     pub fn available(&self) -> u32 {
         u32::from(self.inner.count) - self.leased()
@@ -151,6 +157,13 @@ impl BufferPool {
             ring.put(pool.at(id) as u64, pool.size, id);
         }
         ring.publish();
+    }
+
+    /// Gives the memory behind the buffers back, when none is lent out: it comes anew, zeroed, as they are filled.
+    pub fn discard(&self) {
+        if self.leased() == 0 {
+            self.inner.region.discard();
+        }
     }
 
     /// The kernel reported `len` bytes in buffer `id`, which it took from the ring.
@@ -240,6 +253,13 @@ impl Region {
         let base = unsafe { alloc_zeroed(layout) };
         let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
         Ok(Region { base, layout })
+    }
+
+    fn discard(&self) {
+        let whole_pages = self.layout.size() / PAGE * PAGE;
+        // SAFETY: these pages lie inside the region, which is private memory that nobody borrows now (the caller saw no lease). What
+        // the kernel is to fill it fills by address, like any writer. A refusal leaves things as they are.
+        unsafe { libc::madvise(self.base.as_ptr().cast(), whole_pages, libc::MADV_DONTNEED) };
     }
 }
 
@@ -334,5 +354,5 @@ pub const fn stride(size: u32) -> usize {
 
 const COLOUR: usize = 3 * 64;
 /// Buffers that stand ready at least.
-const HELD_MIN: u16 = 64;
+const HELD_MIN: u16 = 16;
 const ADAPT_TURNS: u16 = 4096;

@@ -26,7 +26,7 @@ pub use heap::{GiveBack, give_back_memory};
 pub use instant::Instant;
 #[cfg(test)]
 pub use net::is_nodelay as is_nodelay_for_tests;
-pub use op::{Op, Part, Parts};
+pub use op::{Op, Part, Parts, Shared};
 pub use ring::{Completion, Ring, RingStats, Wait};
 pub use slots::{Completed, OpId, Slots};
 pub use span::Span;

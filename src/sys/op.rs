@@ -1,6 +1,9 @@
 //! Operations as values: what a shard asks the kernel to do, with the memory it lends for it. The driver keeps an [`Op`] until
 //! its last completion and only then gives the memory back (reference: io_uring's ownership rule for buffers in flight).
 
+use std::ops::Deref;
+use std::rc::Rc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 use socket2::SockAddr;
@@ -38,6 +41,37 @@ pub enum Part {
     Vec { bytes: Vec<u8>, sent: usize },
     Bytes(Bytes),
     Lease(Lease),
+    Shared { lease: Rc<Lease>, sent: usize },
+}
+
+/// Bytes that several messages may send, one after the other or at once.
+#[derive(Clone, Debug)]
+pub enum Shared {
+    Bytes(Bytes),
+    /// Where they arrived; the buffer is back in the pool when the last holder is gone.
+    Lease(Rc<Lease>),
+}
+
+impl Shared {
+    /// The same bytes without a receive buffer, for a holder that may keep them for long.
+    #[must_use]
+    pub fn detached(&self) -> Shared {
+        match self {
+            Shared::Bytes(bytes) => Shared::Bytes(bytes.clone()),
+            Shared::Lease(lease) => Shared::Bytes(Bytes::copy_from_slice(lease)),
+        }
+    }
+}
+
+impl Deref for Shared {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Shared::Bytes(bytes) => bytes,
+            Shared::Lease(lease) => lease,
+        }
+    }
 }
 
 impl Parts {
@@ -78,7 +112,7 @@ impl Parts {
     /// Whether a receive buffer is lent to this message: while it is not sent, the pool lacks one.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
-        self.0.iter().any(|part| matches!(part, Part::Lease(_)))
+        self.0.iter().any(|part| matches!(part, Part::Lease(_) | Part::Shared { .. }))
     }
 
     /// The runs that are left, in order; none of them is empty.
@@ -102,7 +136,7 @@ impl Parts {
     pub fn take_vecs(&mut self) -> impl Iterator<Item = Vec<u8>> {
         self.0.drain(..).filter_map(|part| match part {
             Part::Vec { bytes, .. } => Some(bytes),
-            Part::Bytes(_) | Part::Lease(_) => None,
+            Part::Bytes(_) | Part::Lease(_) | Part::Shared { .. } => None,
         })
     }
 }
@@ -114,12 +148,13 @@ impl Part {
             Part::Vec { bytes, sent } => bytes.get(*sent..).unwrap_or_default(),
             Part::Bytes(bytes) => bytes,
             Part::Lease(lease) => lease,
+            Part::Shared { lease, sent } => lease.get(*sent..).unwrap_or_default(),
         }
     }
 
     fn advance(&mut self, count: usize) {
         match self {
-            Part::Vec { sent, .. } => *sent += count,
+            Part::Vec { sent, .. } | Part::Shared { sent, .. } => *sent += count,
             Part::Bytes(bytes) => bytes::Buf::advance(bytes, count),
             Part::Lease(lease) => lease.advance(count),
         }
@@ -147,6 +182,15 @@ impl From<&'static [u8]> for Part {
 impl From<Lease> for Part {
     fn from(lease: Lease) -> Part {
         Part::Lease(lease)
+    }
+}
+
+impl From<Shared> for Part {
+    fn from(shared: Shared) -> Part {
+        match shared {
+            Shared::Bytes(bytes) => Part::Bytes(bytes),
+            Shared::Lease(lease) => Part::Shared { lease, sent: 0 },
+        }
     }
 }
 

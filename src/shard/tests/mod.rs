@@ -4,6 +4,7 @@ mod admission;
 mod balance;
 mod coalescing;
 mod forwarding;
+mod held;
 mod lanes;
 mod leaving;
 mod refusals;

@@ -164,15 +164,18 @@ impl Drop for World {
 
 /// `HEADRACE_IO` picks the driver, as for the integration tests.
 fn runtime() -> Rt {
-    let pool = BufferPool::new(64, 4096).unwrap();
+    let pool = BufferPool::new(64, RECEIVE_BUFFER_BYTES).unwrap();
     let clock = Clock::from(RealClock::start());
     let epoll = std::env::var("HEADRACE_IO").is_ok_and(|io| io == "epoll");
     if !epoll && let Ok(driver) = UringDriver::new(pool.clone(), EventFd::new().unwrap()) {
         return Rt::new(Box::new(driver), clock);
     }
-    let pool = BufferPool::new(64, 4096).unwrap();
+    let pool = BufferPool::new(64, RECEIVE_BUFFER_BYTES).unwrap();
     Rt::new(Box::new(EpollDriver::new(pool, EventFd::new().unwrap()).unwrap()), clock)
 }
+
+/// Of 64 in the pool.
+pub(crate) const RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
 
 fn any_port() -> Address {
     Address::Tcp("127.0.0.1:0".parse().unwrap())
