@@ -11,24 +11,31 @@ use crate::sys::Span;
 /// The values of the `wanted` keys, where they lie in `body`. `None`: not an object, not JSON, or not plain; ask the slow way.
 #[must_use]
 pub fn members<const N: usize>(body: &[u8], wanted: [&[u8]; N]) -> Option<[Option<Span>; N]> {
+    members_in(&[body], wanted)
+}
+
+/// The same in a body that lies in several pieces, one behind the other; the spans count from the first one's start. Also `None`
+/// when a top-level key or a value that is wanted lies across two pieces.
+#[must_use]
+pub(super) fn members_in<const N: usize>(pieces: &[&[u8]], wanted: [&[u8]; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
-    let mut cursor = Cursor { text: body, at: 0 };
+    let mut cursor = Cursor { text: &[], at: 0, before: 0, rest: pieces };
     cursor.take(b'{')?;
     if cursor.peek()? == b'}' {
         cursor.at += 1;
         return cursor.is_over().then_some(found);
     }
-    let is_text = |span: &Span| std::str::from_utf8(span.of(body)).is_ok();
+    let is_text = |span: &Span| slice_in(pieces, *span).is_some_and(|value| std::str::from_utf8(value).is_ok());
     loop {
         let key = cursor.key()?;
         cursor.peek()?;
-        let start = cursor.at;
+        let start = cursor.offset();
         cursor.value()?;
         if let Some(place) = wanted.iter().position(|wanted| *wanted == key) {
             if found[place].is_some() {
                 return None;
             }
-            found[place] = Some(Span::new(start..cursor.at));
+            found[place] = Some(Span::new(start..cursor.offset()));
         }
         match cursor.peek()? {
             b',' => cursor.at += 1,
@@ -42,16 +49,62 @@ pub fn members<const N: usize>(body: &[u8], wanted: [&[u8]; N]) -> Option<[Optio
     }
 }
 
-struct Cursor<'a> {
-    text: &'a [u8],
-    at: usize,
+/// The bytes of `span` when they lie in one of the pieces.
+pub(super) fn slice_in<'a>(pieces: &[&'a [u8]], span: Span) -> Option<&'a [u8]> {
+    let mut start = span.start as usize;
+    for piece in pieces {
+        if start < piece.len() {
+            return piece.get(start..start + span.len as usize);
+        }
+        start -= piece.len();
+    }
+    None
 }
 
-impl<'a> Cursor<'a> {
+/// Reads one piece after the other; strings, numbers and words may lie across their borders.
+struct Cursor<'a, 'p> {
+    text: &'a [u8],
+    at: usize,
+    /// Bytes of the pieces before `text`.
+    before: usize,
+    rest: &'p [&'a [u8]],
+}
+
+impl<'a> Cursor<'a, '_> {
+    fn offset(&self) -> usize {
+        self.before + self.at
+    }
+
+    /// Goes on to the next piece that holds anything; false at the end.
+    #[cold]
+    fn next_piece(&mut self) -> bool {
+        while let [next, rest @ ..] = self.rest {
+            self.before += self.text.len();
+            (self.text, self.at, self.rest) = (next, 0, rest);
+            if !next.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The next byte, not consumed.
+    #[inline]
+    fn byte(&mut self) -> Option<u8> {
+        loop {
+            if let Some(byte) = self.text.get(self.at) {
+                return Some(*byte);
+            }
+            if !self.next_piece() {
+                return None;
+            }
+        }
+    }
+
     /// The next byte that is not white space, not consumed.
     fn peek(&mut self) -> Option<u8> {
         loop {
-            let byte = *self.text.get(self.at)?;
+            let byte = self.byte()?;
             if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
                 return Some(byte);
             }
@@ -73,8 +126,11 @@ impl<'a> Cursor<'a> {
         if self.peek()? != b'"' {
             return None;
         }
-        let start = self.at + 1;
+        let (start, piece) = (self.at + 1, self.before);
         self.string()?;
+        if self.before != piece {
+            return None;
+        }
         let key = &self.text[start..self.at - 1];
         self.take(b':')?;
         memchr::memchr(b'\\', key).is_none().then_some(key)
@@ -151,51 +207,74 @@ impl<'a> Cursor<'a> {
         self.at += 1;
         loop {
             let rest = self.text.get(self.at..)?;
-            let len = memchr::memchr2(b'"', b'\\', rest)?;
+            let found = memchr::memchr2(b'"', b'\\', rest);
+            let plain = &rest[..found.unwrap_or(rest.len())];
             // A fold without an early way out: the compiler takes many bytes at once.
-            if rest[..len].iter().fold(0xff, |least, byte| least.min(*byte)) < 0x20 {
+            if plain.iter().fold(0xff, |least, byte| least.min(*byte)) < 0x20 {
                 return None;
             }
-            self.at += len + 1;
+            self.at += plain.len();
+            let Some(len) = found else {
+                if self.next_piece() {
+                    continue;
+                }
+                return None;
+            };
+            self.at += 1;
             if rest[len] == b'"' {
                 return Some(());
             }
-            match rest.get(len + 1)? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
-                b'u' if rest.get(len + 2..len + 6)?.iter().all(u8::is_ascii_hexdigit) => self.at += 5,
-                _ => return None,
-            }
+            self.escape()?;
+        }
+    }
+
+    /// What follows a backslash.
+    fn escape(&mut self) -> Option<()> {
+        let kind = self.byte()?;
+        self.at += 1;
+        match kind {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => (0..4).try_for_each(|_| {
+                let is_digit = self.byte()?.is_ascii_hexdigit();
+                self.at += 1;
+                is_digit.then_some(())
+            }),
+            _ => None,
         }
     }
 
     fn number(&mut self) -> Option<()> {
-        self.at += usize::from(self.text.get(self.at) == Some(&b'-'));
-        match self.text.get(self.at)? {
+        self.at += usize::from(self.byte()? == b'-');
+        match self.byte()? {
             b'0' => self.at += 1,
             b'1'..=b'9' => self.digits()?,
             _ => return None,
         }
-        if self.text.get(self.at) == Some(&b'.') {
+        if self.byte() == Some(b'.') {
             self.at += 1;
             self.digits()?;
         }
-        if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
+        if matches!(self.byte(), Some(b'e' | b'E')) {
             self.at += 1;
-            self.at += usize::from(matches!(self.text.get(self.at), Some(b'+' | b'-')));
+            self.at += usize::from(matches!(self.byte(), Some(b'+' | b'-')));
             self.digits()?;
         }
         Some(())
     }
 
     fn digits(&mut self) -> Option<()> {
-        let start = self.at;
-        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
+        let start = self.offset();
+        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        (self.at > start).then_some(())
+        (self.offset() > start).then_some(())
     }
 
     fn word(&mut self, word: &[u8]) -> Option<()> {
-        (self.text.get(self.at..self.at + word.len())? == word).then(|| self.at += word.len())
+        word.iter().try_for_each(|letter| {
+            let same = self.byte()? == *letter;
+            self.at += 1;
+            same.then_some(())
+        })
     }
 }

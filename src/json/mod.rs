@@ -15,7 +15,9 @@ mod tests;
 pub use answer::{AnswerShape, Element, Number, scan_answer};
 pub use members::members;
 pub use prompt::{PromptSpans, scan_prompt};
-pub use request::{EmbeddingsRequest, ItemKind, Items, Model, ModelRequest, scan_embeddings, scan_model, scan_output_tokens};
+pub use request::{
+    EmbeddingsRequest, ItemKind, Items, Model, ModelRequest, scan_embeddings, scan_model, scan_model_in, scan_output_tokens,
+};
 pub use splice::{Pieces, Splice};
 
 use std::fmt;

@@ -2,7 +2,7 @@
 //! for every refusal), then a walk over the bytes that were proved to be JSON. What the fields mean to routing or batching is decided
 //! elsewhere.
 
-use super::members::members;
+use super::members::{members, members_in, slice_in};
 use super::walk::Walk;
 use super::{DEPTH_MAX, ITEMS_MAX, ScanError};
 use crate::sys::Span;
@@ -24,7 +24,16 @@ impl Model {
     /// The name as text; borrowed unless it holds escapes. `body` is the one it was scanned from.
     #[must_use]
     pub fn decode(self, body: &[u8]) -> Cow<'_, str> {
-        let raw = self.span.of(body);
+        self.decode_raw(self.span.of(body))
+    }
+
+    /// The same of a body in pieces; empty when the name lies across two, which [`scan_model_in`] does not return.
+    #[must_use]
+    pub fn decode_in<'a>(self, pieces: &[&'a [u8]]) -> Cow<'a, str> {
+        self.decode_raw(slice_in(pieces, self.span).unwrap_or_default())
+    }
+
+    fn decode_raw(self, raw: &[u8]) -> Cow<'_, str> {
         if !self.escaped {
             return String::from_utf8_lossy(raw);
         }
@@ -95,16 +104,31 @@ pub fn scan_model(body: &[u8]) -> Result<ModelRequest, ScanError> {
             [fields.model, fields.stream].map(|raw| raw.map(|raw| span_of(body, raw.get().as_bytes())))
         }
     };
-    let model = model.map(|value| model_of(body, value)).transpose()?;
+    let model = model.map(|value| model_of(value.of(body), value)).transpose()?;
     Ok(ModelRequest { model, stream: stream.is_some_and(|value| value.of(body) == b"true") })
 }
 
-/// The tokens a request lets the model write, by whichever of the dialects' names; `None` when it names none, or the body is not plain
+/// As [`scan_model`], for a body in several pieces. `None`: not plain; put the pieces together and ask that.
+///
+/// # Errors
+/// When the model is not a string.
+#[must_use]
+pub fn scan_model_in(pieces: &[&[u8]]) -> Option<Result<ModelRequest, ScanError>> {
+    let [model, stream] = members_in(pieces, [b"model", b"stream"])?;
+    let stream = stream.is_some_and(|value| slice_in(pieces, value) == Some(b"true"));
+    let model = match model {
+        Some(value) => Some(model_of(slice_in(pieces, value)?, value)),
+        None => None,
+    };
+    Some(model.transpose().map(|model| ModelRequest { model, stream }))
+}
+
+/// The tokens a request lets the model write, by whichever of the dialects' names, from a body in one piece or several; `None` when it names none, or the body is not plain
 /// JSON. For estimates only: nothing is validated.
 #[must_use]
-pub fn scan_output_tokens(body: &[u8]) -> Option<u64> {
-    let found = members(body, [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"])?;
-    found.into_iter().flatten().find_map(|value| std::str::from_utf8(value.of(body)).ok()?.parse().ok())
+pub fn scan_output_tokens(pieces: &[&[u8]]) -> Option<u64> {
+    let found = members_in(pieces, [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"])?;
+    found.into_iter().flatten().find_map(|value| std::str::from_utf8(slice_in(pieces, value)?).ok()?.parse().ok())
 }
 
 /// Cuts an `OpenAI` embeddings request into items: `"a"` is one text, `["a","b"]` two, `[1,2]` one list of tokens,
@@ -121,7 +145,7 @@ pub fn scan_embeddings(body: &[u8]) -> Result<EmbeddingsRequest, ScanError> {
             [fields.model, fields.input].map(|raw| raw.map(|raw| span_of(body, raw.get().as_bytes())))
         }
     };
-    let model = model.map(|value| model_of(body, value)).transpose()?;
+    let model = model.map(|value| model_of(value.of(body), value)).transpose()?;
     let Some(input) = input else {
         return Err(ScanError { reason: "input_missing", message: "the body has no `input`", at: body.len() });
     };
@@ -265,8 +289,8 @@ fn check_depth(body: &[u8]) -> Result<(), ScanError> {
     Ok(())
 }
 
-fn model_of(body: &[u8], whole: Span) -> Result<Model, ScanError> {
-    let text = whole.of(body);
+/// `text` is what lies at `whole`.
+fn model_of(text: &[u8], whole: Span) -> Result<Model, ScanError> {
     if text.first() != Some(&b'"') {
         return Err(ScanError { reason: "model_not_a_string", message: "`model` is not a string", at: whole.start as usize });
     }

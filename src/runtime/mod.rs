@@ -261,7 +261,7 @@ impl Rt {
         self.0.driver.borrow().pool().is_low()
     }
 
-    /// Less than a quarter of the receive buffers is lent out: one may be held while an upstream is waited for.
+    /// Less than three eighths of the receive buffers are lent out: one may be held while an upstream is waited for.
     #[must_use]
     pub fn buffers_plenty(&self) -> bool {
         self.0.driver.borrow().pool().has_plenty()

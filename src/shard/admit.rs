@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 
 use super::Shard;
 use super::connection::{Connection, client_gone};
@@ -171,16 +172,16 @@ fn claim(shard: &Shard, snapshot: &Snapshot, connection: &Connection) -> Claim {
 
 /// What the request is taken to cost; asked only when it must wait.
 pub(super) fn estimate(request: &Request, plan: &ForwardPlan) -> u64 {
-    let (len, body) = match &plan.body {
-        ForwardBody::Held(body) => (Some(body.len() as u64), &body[..]),
+    let pieces: SmallVec<[&[u8]; 8]> = match &plan.body {
+        ForwardBody::Held(pieces) => pieces.iter().map(|piece| &**piece).collect(),
         ForwardBody::Small => {
             let message = plan.rendered.fields();
-            let body = memchr::memmem::find(message, b"\r\n\r\n").map_or(&[][..], |at| &message[at + 4..]);
-            (Some(body.len() as u64), body)
+            memchr::memmem::find(message, b"\r\n\r\n").map(|at| &message[at + 4..]).into_iter().collect()
         }
-        ForwardBody::Streamed => (request.body.decoder.remaining(), &[][..]),
+        ForwardBody::Streamed => return cost(request.body.decoder.remaining(), None),
     };
-    cost(len, scan_output_tokens(body))
+    let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+    cost(Some(len), scan_output_tokens(&pieces))
 }
 
 /// The upstream a plan is for has a gate: what it says of the answer goes there.

@@ -2,11 +2,11 @@
 //! and in time; the framing itself is judged by `http::BodyDecoder`.
 
 use std::cell::Cell;
-use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use super::connection::Connection;
 use super::error::Error;
@@ -31,43 +31,63 @@ pub(super) struct RequestBody {
 
 /// A body that was read whole.
 pub(super) enum Whole {
-    /// It came in one piece and lies where it came.
-    Lease(Lease),
+    /// It lies where it came, in one piece or several.
+    Leases(SmallVec<[Lease; 1]>),
     Gathered(Vec<u8>),
 }
 
 impl Whole {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Whole::Leases(leases) => leases.iter().map(|lease| lease.len()).sum(),
+            Whole::Gathered(vec) => vec.len(),
+        }
+    }
+
+    pub(super) fn pieces(&self) -> SmallVec<[&[u8]; 8]> {
+        match self {
+            Whole::Leases(leases) => leases.iter().map(|lease| &**lease).collect(),
+            Whole::Gathered(vec) => smallvec![&vec[..]],
+        }
+    }
+
+    /// All of it in one piece: what came in several is copied together.
+    pub(super) fn gather(&mut self, rt: &Rt) -> &[u8] {
+        if let Whole::Leases(leases) = self
+            && leases.len() != 1
+        {
+            *self = Whole::Gathered(gathered(rt, leases, 0));
+        }
+        match self {
+            Whole::Leases(leases) => leases.first().map_or(&[], |lease| &**lease),
+            Whole::Gathered(vec) => vec,
+        }
+    }
+
     /// In memory of its own.
     pub(super) fn into_vec(self, rt: &Rt) -> Vec<u8> {
         match self {
             Whole::Gathered(vec) => vec,
-            Whole::Lease(lease) => {
-                let mut vec = rt.take_vec();
-                vec.extend_from_slice(&lease);
-                vec
-            }
+            Whole::Leases(leases) => gathered(rt, &leases, 0),
         }
     }
 
     /// To be sent once or several times. Stays where it came while receive buffers are plenty.
-    pub(super) fn into_shared(self, rt: &Rt) -> Shared {
+    pub(super) fn into_shared(self, rt: &Rt) -> SmallVec<[Shared; 1]> {
         match self {
-            Whole::Lease(lease) if rt.buffers_plenty() => Shared::Lease(Rc::new(lease)),
-            Whole::Lease(lease) => Shared::Bytes(Bytes::copy_from_slice(&lease)),
-            Whole::Gathered(vec) => Shared::Bytes(Bytes::from(vec)),
+            Whole::Leases(leases) if rt.buffers_plenty() => leases.into_iter().map(|lease| Shared::Lease(Rc::new(lease))).collect(),
+            leases @ Whole::Leases(_) => smallvec![Shared::Bytes(Bytes::from(leases.into_vec(rt)))],
+            Whole::Gathered(vec) => smallvec![Shared::Bytes(Bytes::from(vec))],
         }
     }
 }
 
-impl Deref for Whole {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Whole::Lease(lease) => lease,
-            Whole::Gathered(vec) => vec,
-        }
-    }
+/// The bytes of `leases` in a vector with room for `len`.
+fn gathered(rt: &Rt, leases: &[Lease], len: usize) -> Vec<u8> {
+    let mut vec = rt.take_vec();
+    vec.reserve(len.max(leases.iter().map(|lease| lease.len()).sum()));
+    leases.iter().for_each(|lease| vec.extend_from_slice(lease));
+    vec
 }
 
 /// This exchange's part of the shard's held bytes.
@@ -147,34 +167,67 @@ impl RequestBody {
         self.held.grow(self.decoder.remaining().unwrap_or(0), max_held)?;
         if let Some(lease) = self.arrived(connection).and_then(|len| connection.input.take_whole(len)) {
             self.pass(&lease);
-            return Ok(Whole::Lease(lease));
+            return Ok(Whole::Leases(smallvec![lease]));
         }
-        let mut whole = shard.rt.take_vec();
-        if self.take_arrived(shard, connection, &mut whole) {
-            return Ok(Whole::Gathered(whole));
+        let mut vec = shard.rt.take_vec();
+        if self.take_arrived(shard, connection, &mut vec) {
+            return Ok(Whole::Gathered(vec));
         }
         // Trusted up to a point: a client may name a length and never send it.
-        let named = usize::try_from(self.decoder.remaining().unwrap_or(0)).unwrap_or(0);
-        whole.reserve(named.min(RESERVE_MAX));
+        let named = usize::try_from(self.decoder.remaining().unwrap_or(0)).unwrap_or(0).min(RESERVE_MAX);
+        let mut whole = if matches!(self.framing, Framing::Length(_)) { Whole::Leases(SmallVec::new()) } else { Whole::Gathered(vec) };
         let began = shard.rt.now();
         while !self.is_done() {
             let quiet = shard.current.borrow().config.server.body_timeout;
             self.fill_within(shard, connection, patience(quiet, whole.len() as u64, shard.rt.now().since(began))).await?;
             self.begun = true;
             admit::may_gather(shard)?;
-            while !connection.input.is_empty() && !self.is_done() {
-                let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
-                whole.extend_from_slice(&connection.input.bytes()[step.data]);
-                connection.input.consume(&shard.rt, step.consumed);
-                if whole.len() as u64 > limit {
-                    return Err(Error::BodyTooLarge { limit });
-                }
-                if whole.len() as u64 > self.held.bytes {
-                    self.held.grow(whole.len() as u64, max_held)?;
-                }
+            match &mut whole {
+                Whole::Leases(leases) => match self.keep_piece(shard, connection, leases)? {
+                    true => {}
+                    false => whole = Whole::Gathered(gathered(&shard.rt, leases, named)),
+                },
+                Whole::Gathered(vec) => self.gather_arrived(shard, connection, vec, limit, max_held)?,
             }
         }
-        Ok(Whole::Gathered(whole))
+        Ok(whole)
+    }
+
+    /// Keeps what has arrived where it lies. False when it is better copied: it is little, belongs in part to the next request, or
+    /// buffers are not plenty.
+    fn keep_piece(&mut self, shard: &Shard, connection: &mut Connection, leases: &mut SmallVec<[Lease; 1]>) -> Result<bool, Error> {
+        let (len, left) = (connection.input.len(), self.decoder.remaining().unwrap_or(0));
+        let worth = len >= PIECE_MIN || len as u64 == left;
+        if !worth || len as u64 > left || leases.len() >= PIECES_MAX || !shard.rt.buffers_plenty() {
+            return Ok(false);
+        }
+        let Some(lease) = connection.input.take_lease() else { return Ok(false) };
+        self.decoder.handle_bytes(&lease).map_err(Error::Body)?;
+        leases.push(lease);
+        Ok(true)
+    }
+
+    /// Copies what has arrived.
+    fn gather_arrived(
+        &mut self,
+        shard: &Shard,
+        connection: &mut Connection,
+        whole: &mut Vec<u8>,
+        limit: u64,
+        max_held: u64,
+    ) -> Result<(), Error> {
+        while !connection.input.is_empty() && !self.is_done() {
+            let step = self.decoder.handle_bytes(connection.input.bytes()).map_err(Error::Body)?;
+            whole.extend_from_slice(&connection.input.bytes()[step.data]);
+            connection.input.consume(&shard.rt, step.consumed);
+            if whole.len() as u64 > limit {
+                return Err(Error::BodyTooLarge { limit });
+            }
+            if whole.len() as u64 > self.held.bytes {
+                self.held.grow(whole.len() as u64, max_held)?;
+            }
+        }
+        Ok(())
     }
 
     /// A second copy of so many bytes is kept: it counts as the first does.
@@ -238,3 +291,7 @@ fn patience(quiet: Duration, came: u64, elapsed: Duration) -> Duration {
 }
 
 const RESERVE_MAX: usize = 1 << 20;
+/// A smaller piece is not worth the receive buffer it lies in.
+const PIECE_MIN: usize = 8 << 10;
+/// Pieces of one body that stay in their buffers.
+const PIECES_MAX: usize = 32;

@@ -41,10 +41,20 @@ pub(super) struct Spare {
 
 impl Spare {
     /// None when the model has no chain.
-    pub(super) fn keep(snapshot: &Snapshot, asked: ModelId, head: &[u8], body: &[u8], named: Model) -> Option<Box<Spare>> {
+    pub(super) fn keep(
+        shard: &Shard,
+        snapshot: &Snapshot,
+        asked: ModelId,
+        head: &[u8],
+        body: &mut Whole,
+        named: Model,
+    ) -> Option<Box<Spare>> {
         let chain = &snapshot.config.model(asked).resilience.fallback;
-        let spare = || Spare { head: head.to_vec(), body: Bytes::copy_from_slice(body), named, asked, chain: chain.clone(), taken: 0 };
-        (!chain.is_empty()).then(|| Box::new(spare()))
+        if chain.is_empty() {
+            return None;
+        }
+        let body = Bytes::copy_from_slice(body.gather(&shard.rt));
+        Some(Box::new(Spare { head: head.to_vec(), body, named, asked, chain: chain.clone(), taken: 0 }))
     }
 
     /// The body with another model's name.

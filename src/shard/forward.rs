@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::body::{RequestBody, Whole};
 use super::connection::{Connection, client_gone};
 use super::error::Error;
@@ -50,7 +52,7 @@ pub(super) enum ForwardBody {
     /// Stands behind the head already (or there is none).
     Small,
     /// Sent behind the head from where it lies.
-    Held(Shared),
+    Held(SmallVec<[Shared; 1]>),
     Streamed,
 }
 
@@ -82,7 +84,7 @@ impl ForwardPlan {
             let body = ForwardBody::Held(whole.into_shared(&shard.rt));
             return ForwardPlan { upstream, rendered, body, steered };
         }
-        rendered.bytes.extend_from_slice(&whole);
+        whole.pieces().iter().for_each(|piece| rendered.bytes.extend_from_slice(piece));
         if let Whole::Gathered(vec) = whole {
             shard.rt.keep_vec(vec);
         }
@@ -256,8 +258,11 @@ pub(super) fn message(shard: &Shard, rendered: &Rendered, authority: &str, body:
     out.extend_from_slice(line);
     out.extend_from_slice(authority.as_bytes());
     out.extend_from_slice(rest);
-    let parts = Parts::from(out);
-    if let ForwardBody::Held(shared) = body { parts.with(shared.clone()) } else { parts }
+    let mut parts = Parts::from(out);
+    if let ForwardBody::Held(pieces) = body {
+        pieces.iter().for_each(|piece| parts.push(piece.clone()));
+    }
+    parts
 }
 
 /// Passes the client's body on as it comes, until it is over or the server answers before: then the rest is not wanted, and

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::answer::Own;
+use super::body::Whole;
 use super::coalesce::CoalescePlan;
 use super::connection::Connection;
 use super::error::Error;
@@ -15,9 +16,9 @@ use super::snapshot::Snapshot;
 use super::split;
 use super::upgrade::{UpgradePlan, allowed, push_upgrade};
 use super::wish::{self, Steered, add_body, wants_body, wish_of_head};
-use crate::config::{BatchingMode, ModelId, RouteId, UpstreamId, defaults};
+use crate::config::{BatchingMode, ModelId, RouteId, Upstream, UpstreamId, defaults};
 use crate::http::{Framing, Known, Method, RequestEdit, WebSocketAccept, write_request_fields, write_request_line};
-use crate::json::{scan_embeddings, scan_model};
+use crate::json::{EmbeddingsRequest, Model, ModelRequest, ScanError, scan_embeddings, scan_model, scan_model_in};
 use crate::llm::Dialect;
 use crate::metrics::Target;
 use crate::policy::{Operation, normal_form};
@@ -151,29 +152,24 @@ async fn model_call(
     let never = wants_no_coalescing(connection);
     let credential = credential(connection);
     let held = Head::save(shard, connection);
-    let body = request.body.read_whole(shard, connection, limit).await?;
-    let embeddings = if operation.coalescible() && snapshot.coalesces { Some(scan_embeddings(&body).map_err(Error::Json)?) } else { None };
-    let (named, streams) = match &embeddings {
-        Some(embeddings) => (embeddings.model, false),
-        None => scan_model(&body).map(|scanned| (scanned.model, scanned.stream)).map_err(Error::Json)?,
-    };
-    let named = named.ok_or(Error::ModelMissing)?;
-    let name = named.decode(&body);
-    let model = snapshot.router.resolve_model(name.as_bytes()).ok_or(Error::ModelUnknown)?;
+    let mut body = request.body.read_whole(shard, connection, limit).await?;
+    let (embeddings, scanned) = scan(shard, &mut body, operation.coalescible() && snapshot.coalesces).map_err(Error::Json)?;
+    let named = scanned.model.ok_or(Error::ModelMissing)?;
+    let asked = snapshot.router.resolve_model(named.decode_in(&body.pieces()).as_bytes());
+    let model = asked.ok_or(Error::ModelUnknown)?;
     let model = split::arm(shard, snapshot, model, &connection.head, &held.bytes);
     request.target = Target::Model(model);
     request.repeatable = repeatable(snapshot, model, operation);
-    request.hedged = (request.repeatable && !streams && snapshot.config.model(model).resilience.hedge.is_some()).then_some(model);
-    request.spare = Spare::keep(snapshot, model, &held.bytes, &body, named);
+    request.hedged = (request.repeatable && !scanned.stream && snapshot.config.model(model).resilience.hedge.is_some()).then_some(model);
+    request.spare = Spare::keep(shard, snapshot, model, &held.bytes, &mut body, named);
     if request.spare.is_some() {
         request.body.hold_copy(shard, body.len())?;
     }
     let upstream = snapshot.config.model(model).upstream;
-    let steered = held.wish(snapshot, connection, upstream).map(|mut steered| {
-        add_body(&mut steered, snapshot.config.upstream(upstream), operation, name.as_bytes(), &body);
-        steered
-    });
-    drop(name);
+    let mut steered = held.wish(snapshot, connection, upstream);
+    if let Some(steered) = &mut steered {
+        steer_by_body(shard, snapshot.config.upstream(upstream), steered, operation, named, &mut body);
+    }
     let rendered = held.render(shard, snapshot, connection, request, upstream, body.len() as u64);
     // A body may end long after a reload, when the lane's home has let go of the configuration it began under.
     let current = snapshot.generation == shard.current.borrow().generation;
@@ -188,6 +184,24 @@ async fn model_call(
         }
         _ => Ok(Plan::Forward(ForwardPlan::whole(shard, upstream, rendered, body, steered))),
     }
+}
+
+/// Finds what routing and batching need in the body; for batching it must lie in one piece.
+fn scan(shard: &Shard, body: &mut Whole, coalesces: bool) -> Result<(Option<EmbeddingsRequest>, ModelRequest), ScanError> {
+    if coalesces {
+        let embeddings = scan_embeddings(body.gather(&shard.rt))?;
+        let scanned = ModelRequest { model: embeddings.model, stream: false };
+        return Ok((Some(embeddings), scanned));
+    }
+    let in_place = scan_model_in(&body.pieces());
+    let scanned = in_place.unwrap_or_else(|| scan_model(body.gather(&shard.rt)))?;
+    Ok((None, scanned))
+}
+
+fn steer_by_body(shard: &Shard, upstream: &Upstream, steered: &mut Steered, operation: Operation, named: Model, body: &mut Whole) {
+    let name = named.decode_in(&body.pieces()).into_owned();
+    let prompt = if upstream.steering.prefix_affinity.is_some() { body.gather(&shard.rt) } else { &[] };
+    add_body(steered, upstream, operation, name.as_bytes(), prompt);
 }
 
 /// Calls that generate nothing do no harm when they are made twice; of the others the operator may say so.

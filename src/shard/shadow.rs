@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use smallvec::smallvec;
 
 use super::Shard;
 use super::exchange::Request;
@@ -80,13 +81,15 @@ fn copied(plan: &Plan) -> Option<(Rendered, ForwardBody)> {
         Plan::Forward(plan) => {
             let body = match &plan.body {
                 ForwardBody::Small => ForwardBody::Small,
-                ForwardBody::Held(shared) if fits(shared.len()) => ForwardBody::Held(shared.detached()),
+                ForwardBody::Held(pieces) if fits(pieces.iter().map(|piece| piece.len()).sum()) => {
+                    ForwardBody::Held(pieces.iter().map(Shared::detached).collect())
+                }
                 ForwardBody::Held(_) | ForwardBody::Streamed => return None,
             };
             (&plan.rendered, body)
         }
         Plan::Coalesce(plan) if fits(plan.body.len()) => {
-            (&plan.rendered, ForwardBody::Held(Shared::Bytes(Bytes::copy_from_slice(&plan.body))))
+            (&plan.rendered, ForwardBody::Held(smallvec![Shared::Bytes(Bytes::copy_from_slice(&plan.body))]))
         }
         Plan::Coalesce(_) => return None,
     };

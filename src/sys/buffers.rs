@@ -99,10 +99,10 @@ impl BufferPool {
         self.leased() > u32::from(self.inner.count) / 2
     }
 
-    /// Less than a quarter of the buffers is lent out: what came may stay where it lies even while an upstream is waited for.
+    /// Less than three eighths of the buffers are lent out: what came may stay where it lies even while an upstream is waited for.
     #[must_use]
     pub fn has_plenty(&self) -> bool {
-        self.leased() < u32::from(self.inner.count) / 4
+        self.leased() < u32::from(self.inner.count) / 8 * 3
     }
 
     #[must_use]

@@ -5,7 +5,7 @@
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use serde_json::Value;
 
-use super::members;
+use super::{members, members_in, slice_in};
 
 /// Any JSON value.
 fn value() -> impl Strategy<Value = Value> {
@@ -105,6 +105,51 @@ proptest! {
         let read: Value = serde_json::from_str(&text).expect("it can be read");
         prop_assert_eq!(&serde_json::from_slice::<Value>(model.of(text.as_bytes())).expect("a value"), &read["model"]);
     }
+}
+
+/// `text` cut at the given places.
+fn cut<'a>(text: &'a str, places: &[usize]) -> Vec<&'a [u8]> {
+    let mut places: Vec<usize> = places.iter().map(|place| place % (text.len() + 1)).collect();
+    places.extend([0, text.len()]);
+    places.sort_unstable();
+    places.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect()
+}
+
+proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn pieces_are_read_as_the_whole_is(text in wrapped(), places in proptest::collection::vec(any::<usize>(), 0..6)) {
+        let pieces = cut(&text, &places);
+        let whole = members(text.as_bytes(), [b"model"]);
+        match members_in(&pieces, [b"model"]) {
+            Some(found) => {
+                prop_assert_eq!(Some(found), whole);
+                let value = found[0].map(|span| slice_in(&pieces, span));
+                prop_assert_eq!(value, found[0].map(|span| Some(span.of(text.as_bytes()))));
+            }
+            // Not plain as a whole, or a top-level key or the value lies across a border.
+            None => prop_assert!(whole.is_none() || pieces.len() > 1),
+        }
+    }
+
+    #[test]
+    fn a_border_inside_what_nobody_asks_for_does_no_harm(inner in value(), places in proptest::collection::vec(any::<usize>(), 0..6)) {
+        let inner = inner.to_string();
+        let [before, after] = ["{\"model\":\"m\",\"x\":", "}"];
+        let pieces: Vec<&[u8]> = [vec![before.as_bytes()], cut(&inner, &places), vec![after.as_bytes()]].concat();
+        prop_assert_eq!(members_in(&pieces, [b"model"]), members(pieces.concat().as_slice(), [b"model"]));
+        prop_assert!(members_in(&pieces, [b"model"]).is_some());
+    }
+}
+
+#[test]
+fn a_border_in_a_key_or_in_a_value_that_is_asked_for_is_left_to_the_slow_way() {
+    for pieces in [["{\"mo", "del\":\"m\"}"], ["{\"model\":\"m", "\"}"]] {
+        assert_eq!(members_in(&pieces.map(str::as_bytes), [b"model"]), None, "{pieces:?}");
+    }
+    let pieces = ["{\"model\"", ":", "", "\"m\"", "}"].map(str::as_bytes);
+    assert_eq!(members_in(&pieces, [b"model"]).and_then(|[found]| slice_in(&pieces, found?)), Some(&b"\"m\""[..]));
 }
 
 #[test]
