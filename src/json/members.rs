@@ -102,7 +102,16 @@ impl<'a> Cursor<'a, '_> {
     }
 
     /// The next byte that is not white space, not consumed.
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
+        match self.text.get(self.at) {
+            Some(byte) if *byte > b' ' => Some(*byte),
+            _ => self.peek_on(),
+        }
+    }
+
+    /// Over white space, and on to the next piece.
+    fn peek_on(&mut self) -> Option<u8> {
         loop {
             let byte = self.byte()?;
             if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
@@ -207,24 +216,22 @@ impl<'a> Cursor<'a, '_> {
         self.at += 1;
         loop {
             let rest = self.text.get(self.at..)?;
-            let found = memchr::memchr2(b'"', b'\\', rest);
-            let plain = &rest[..found.unwrap_or(rest.len())];
-            // A fold without an early way out: the compiler takes many bytes at once.
-            if plain.iter().fold(0xff, |least, byte| least.min(*byte)) < 0x20 {
-                return None;
-            }
-            self.at += plain.len();
-            let Some(len) = found else {
-                if self.next_piece() {
-                    continue;
+            let plain = plain_len(rest);
+            self.at += plain;
+            match rest.get(plain) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Some(());
                 }
-                return None;
-            };
-            self.at += 1;
-            if rest[len] == b'"' {
-                return Some(());
+                Some(b'\\') => {
+                    self.at += 1;
+                    self.escape()?;
+                }
+                // A control character.
+                Some(_) => return None,
+                None if self.next_piece() => {}
+                None => return None,
             }
-            self.escape()?;
         }
     }
 
@@ -278,3 +285,45 @@ impl<'a> Cursor<'a, '_> {
         })
     }
 }
+
+/// Bytes in front of the first quote, backslash or control character; all when there is none.
+#[inline]
+fn plain_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    // Most strings are short: by words that costs less than a call. The others, which are most of a large body, many bytes at once.
+    while at < SHORT {
+        let Some(word) = text[at..].first_chunk() else {
+            return at + text[at..].iter().position(is_special).unwrap_or(text.len() - at);
+        };
+        let special = special_bytes(u64::from_le_bytes(*word));
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += size_of::<u64>();
+    }
+    let rest = &text[at..];
+    let len = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    // A fold without an early way out: the compiler takes many bytes at once.
+    if rest[..len].iter().fold(0xff, |least, byte| least.min(*byte)) < 0x20 {
+        return at + rest.iter().position(is_special).unwrap_or(len);
+    }
+    at + len
+}
+
+fn is_special(byte: &u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
+}
+
+/// Bit 7 of the first byte that [`is_special`], and perhaps of later ones: a byte is zero when subtracting one from it borrows
+/// (Warren, Hacker's Delight, 6-1), and a borrow from below only reaches bytes above a true one.
+const fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    let quote = word ^ ONES * b'"' as u64;
+    let backslash = word ^ ONES * b'\\' as u64;
+    let zeros = quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash;
+    let controls = word.wrapping_sub(ONES * 0x20) & !word;
+    (zeros | controls) & HIGH
+}
+
+const SHORT: usize = 32;

@@ -5,7 +5,7 @@
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use serde_json::Value;
 
-use super::{members, members_in, slice_in};
+use super::{members, members_in, plain_len, slice_in};
 
 /// Any JSON value.
 fn value() -> impl Strategy<Value = Value> {
@@ -140,6 +140,20 @@ proptest! {
         let pieces: Vec<&[u8]> = [vec![before.as_bytes()], cut(&inner, &places), vec![after.as_bytes()]].concat();
         prop_assert_eq!(members_in(&pieces, [b"model"]), members(pieces.concat().as_slice(), [b"model"]));
         prop_assert!(members_in(&pieces, [b"model"]).is_some());
+    }
+}
+
+proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn a_plain_run_ends_where_a_look_at_each_byte_says(
+        run in "[ -!#-\\[\\]-~\u{80}-\u{2ff}]{0,90}",
+        end in proptest::collection::vec(any::<u8>(), 0..10),
+    ) {
+        let text = [run.as_bytes(), &end].concat();
+        let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(text.len());
+        prop_assert_eq!(plain_len(&text), expected);
     }
 }
 
