@@ -170,6 +170,7 @@ impl ControlRoom {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
+            .thread_keep_alive(BLOCKING_THREAD_REST)
             .thread_name("control-wait")
             .build()
             .map_err(resources)?;
@@ -244,3 +245,6 @@ const FIRST_GENERATION: u32 = 1;
 const EVENTS_SPARE: usize = 8;
 /// A reload and the order to drain.
 const BLOCKING_THREADS: usize = 2;
+/// A thread that waited for others ends when it has had nothing to do for so long: what it made and others freed since (a configuration
+/// that was replaced) lies in its heap, which it does not look at while it rests.
+const BLOCKING_THREAD_REST: Duration = Duration::from_secs(1);
