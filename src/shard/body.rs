@@ -165,17 +165,15 @@ impl RequestBody {
         let max_held = shard.current.borrow().config.server.max_held_bytes;
         // A named length is reserved before a byte of it is read: who comes too late is told at once.
         self.held.grow(self.decoder.remaining().unwrap_or(0), max_held)?;
-        if let Some(lease) = self.arrived(connection).and_then(|len| connection.input.take_whole(len)) {
-            self.pass(&lease);
-            return Ok(Whole::Leases(smallvec![lease]));
-        }
-        let mut vec = shard.rt.take_vec();
-        if self.take_arrived(shard, connection, &mut vec) {
-            return Ok(Whole::Gathered(vec));
+        if let Some(len) = self.arrived(connection) {
+            return Ok(self.whole_arrived(shard, connection, len));
         }
         // Trusted up to a point: a client may name a length and never send it.
         let named = usize::try_from(self.decoder.remaining().unwrap_or(0)).unwrap_or(0).min(RESERVE_MAX);
-        let mut whole = if matches!(self.framing, Framing::Length(_)) { Whole::Leases(SmallVec::new()) } else { Whole::Gathered(vec) };
+        let mut whole = match self.framing {
+            Framing::Length(_) => Whole::Leases(SmallVec::new()),
+            _ => Whole::Gathered(shard.rt.take_vec()),
+        };
         let began = shard.rt.now();
         while !self.is_done() {
             let quiet = shard.current.borrow().config.server.body_timeout;
@@ -191,6 +189,17 @@ impl RequestBody {
             }
         }
         Ok(whole)
+    }
+
+    /// A body whose `len` bytes lie behind the head.
+    fn whole_arrived(&mut self, shard: &Shard, connection: &mut Connection, len: usize) -> Whole {
+        if let Some(lease) = connection.input.take_whole(len) {
+            self.pass(&lease);
+            return Whole::Leases(smallvec![lease]);
+        }
+        let mut vec = shard.rt.take_vec();
+        self.take_arrived(shard, connection, &mut vec);
+        Whole::Gathered(vec)
     }
 
     /// Keeps what has arrived where it lies. False when it is better copied: it is little, belongs in part to the next request, or
