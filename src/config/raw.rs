@@ -106,7 +106,7 @@ pub(super) struct RawServer {
     /// Receive buffers per shard, a power of two up to 32768. When all are lent, receiving waits until one returns.
     #[schemars(extend("default" = 1024))]
     pub receive_buffers: Option<At<i64>>,
-    /// Bytes of one receive buffer, 4KiB to 1MiB. 32 KiB holds nearly every request whole, which is then read and sent from where it came; memory is used as buffers are first touched, few under light load, and given back when the shard is idle.
+    /// Bytes of one receive buffer, 4KiB to 1MiB. 32 KiB holds nearly every request whole, which is then read and sent from where it came; memory is used as buffers are first touched, few under light load; an idle shard gives back all but that of the first 64.
     #[schemars(extend("default" = "32KiB"))]
     pub receive_buffer: Option<At<String>>,
     /// Slots in a shard's inbox, a power of two up to 1048576. When it is full the job is shed with 503.

@@ -13,6 +13,7 @@ mod tests;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -159,10 +160,12 @@ impl BufferPool {
         ring.publish();
     }
 
-    /// Gives the memory behind the buffers back, when none is lent out: it comes anew, zeroed, as they are filled.
+    /// Gives the memory behind the buffers back, when none is lent out: it comes anew, zeroed, as they are filled. The first
+    /// [`KEPT`] keep theirs and are lent next, so that the request after a quiet second waits for no page.
     pub fn discard(&self) {
         if self.leased() == 0 {
-            self.inner.region.discard();
+            self.inner.free.borrow_mut().sort_unstable_by_key(|id| Reverse(*id));
+            self.inner.region.discard(usize::from(KEPT) * self.inner.stride);
         }
     }
 
@@ -255,11 +258,14 @@ impl Region {
         Ok(Region { base, layout })
     }
 
-    fn discard(&self) {
-        let whole_pages = self.layout.size() / PAGE * PAGE;
-        // SAFETY: these pages lie inside the region, which is private memory that nobody borrows now (the caller saw no lease). What
-        // the kernel is to fill it fills by address, like any writer. A refusal leaves things as they are.
-        unsafe { libc::madvise(self.base.as_ptr().cast(), whole_pages, libc::MADV_DONTNEED) };
+    /// The whole pages behind the first `kept` bytes.
+    fn discard(&self, kept: usize) {
+        let (from, to) = (kept.next_multiple_of(PAGE), self.layout.size() / PAGE * PAGE);
+        if from < to {
+            // SAFETY: these pages lie inside the region, which is private memory that nobody borrows now (the caller saw no lease).
+            // What the kernel is to fill it fills by address, like any writer. A refusal leaves things as they are.
+            unsafe { libc::madvise(self.base.as_ptr().add(from).cast(), to - from, libc::MADV_DONTNEED) };
+        }
     }
 }
 
@@ -356,3 +362,5 @@ const COLOUR: usize = 3 * 64;
 /// Buffers that stand ready at least.
 const HELD_MIN: u16 = 16;
 const ADAPT_TURNS: u16 = 4096;
+/// Buffers whose memory stays with an idle shard.
+const KEPT: u16 = 64;
