@@ -34,7 +34,9 @@ pub const HELD_BODY_PACE: u64 = 240;
 /// Received pieces that wait on a connection whose reader is behind. At the bound its receiving pauses (what is under way still comes)
 /// until half are read. While more than half of a shard's buffers are lent, such pieces are copied out of them.
 pub const RECEIVE_LEASES_MAX: usize = 8;
-/// The same while less than half of the pool is lent: a body of 256 KiB comes at once, and pausing costs a cancel and a new receive.
+/// Bytes of such pieces, then: receiving pauses at this bound too.
+pub const RECEIVE_LEASES_BYTES_MAX: usize = 64 << 10;
+/// Pieces while less than half of the pool is lent: a body of 256 KiB comes at once, and pausing costs a cancel and a new receive.
 pub const RECEIVE_LEASES_BURST_MAX: usize = 32;
 
 /// Bytes of one event of a stream that are gathered when it comes in pieces. Beyond: it goes on as all do, but what it says (usage, an

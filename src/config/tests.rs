@@ -407,4 +407,5 @@ fn the_rooms_hold_the_bounds_this_page_names() {
     assert_eq!(crate::json::ITEMS_MAX, limits::REQUEST_ITEMS_MAX as usize);
     assert_eq!(crate::runtime::LEASES_MAX, limits::RECEIVE_LEASES_MAX);
     assert_eq!(crate::runtime::LEASES_BURST_MAX, limits::RECEIVE_LEASES_BURST_MAX);
+    assert_eq!(crate::runtime::ARRIVED_LOW_MAX, limits::RECEIVE_LEASES_BYTES_MAX);
 }

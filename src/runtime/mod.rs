@@ -32,7 +32,7 @@ pub use race::{Either, race};
 pub use simulation::Simulation;
 pub use sockets::SocketCounts;
 #[cfg(test)]
-pub(crate) use sockets::{LEASES_BURST_MAX, LEASES_MAX};
+pub(crate) use sockets::{ARRIVED_LOW_MAX, LEASES_BURST_MAX, LEASES_MAX};
 pub use tasks::TaskId;
 
 use sockets::Sockets;

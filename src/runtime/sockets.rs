@@ -51,6 +51,12 @@ pub(crate) struct Stream {
     is_starved: bool,
 }
 
+impl Stream {
+    fn arrived_bytes(&self) -> usize {
+        self.arrived.iter().map(|lease| lease.len()).sum()
+    }
+}
+
 /// How the incoming direction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -154,7 +160,8 @@ impl Sockets {
     pub(crate) fn arm_recv(&mut self, driver: &mut dyn Driver, index: usize) {
         let stream = &mut self.streams[index];
         let idle = stream.recv.is_none() && stream.end.is_none() && !stream.is_starved && !stream.closing;
-        if idle && stream.arrived.len() <= LEASES_RESUME {
+        let few = stream.arrived.len() <= LEASES_RESUME && !(driver.pool().is_low() && stream.arrived_bytes() > ARRIVED_LOW_MAX / 2);
+        if idle && few {
             stream.recv = Some(driver.submit(Op::Recv { fd: stream.fd }, Target::Recv(index).encode()));
         }
     }
@@ -286,8 +293,11 @@ impl Sockets {
             self.finish_closing(driver, index);
             return None;
         }
-        let most = if driver.pool().is_low() { LEASES_MAX } else { LEASES_BURST_MAX };
-        if let Some(op) = stream.recv.filter(|_| stream.arrived.len() >= most && !stream.pausing) {
+        let behind = match driver.pool().is_low() {
+            true => stream.arrived.len() >= LEASES_MAX || stream.arrived_bytes() >= ARRIVED_LOW_MAX,
+            false => stream.arrived.len() >= LEASES_BURST_MAX,
+        };
+        if let Some(op) = stream.recv.filter(|_| behind && !stream.pausing) {
             stream.pausing = true;
             self.counts.pauses += 1;
             driver.cancel(op);
@@ -396,6 +406,8 @@ pub(crate) const LEASES_MAX: usize = 8;
 /// The same while the pool has plenty: a body of 256 KiB comes in one turn, and pausing costs a cancel and a new receive.
 pub(crate) const LEASES_BURST_MAX: usize = 32;
 const LEASES_RESUME: usize = LEASES_MAX / 2;
+/// Bytes of such pieces while the pool is low: they are copied out of it, and the heap has no bound of its own.
+pub(crate) const ARRIVED_LOW_MAX: usize = 64 << 10;
 /// Accepted connections that wait for the acceptor; then accepting pauses and the kernel's backlog holds the rest.
 const ACCEPTED_MAX: usize = 64;
 fn take_result(completion: &mut Completion) -> io::Result<u32> {

@@ -16,8 +16,13 @@ fn address() -> Address {
 
 /// Two runtimes with a connection between them: the connecting end and the accepted end.
 fn connected(seed: u64, faults: Faults) -> (Simulation, [(Rt, Socket); 2]) {
+    connected_to(BufferPool::new(64, 64).unwrap(), seed, faults)
+}
+
+/// The same with the accepted end's pool.
+fn connected_to(pool: BufferPool, seed: u64, faults: Faults) -> (Simulation, [(Rt, Socket); 2]) {
     let mut simulation = Simulation::new(SimKernel::new(seed, Faults::calm()));
-    let (_, server, _) = simulation.add("server", BufferPool::new(64, 64).unwrap());
+    let (_, server, _) = simulation.add("server", pool);
     let (_, client, _) = simulation.add("client", BufferPool::new(64, 64).unwrap());
     let ends: Rc<RefCell<[Option<Socket>; 2]>> = Rc::default();
     let listener = server.listen(&address(), 4).unwrap();
@@ -87,6 +92,37 @@ fn a_slow_reader_is_paused_again_and_again() {
     assert!(pauses >= 5, "{pauses}");
     // The bound, and what was under way when the pause was asked for.
     assert!(most.get() <= 32 + 4, "{} leases for one reader", most.get());
+    assert_eq!(simulation.finish(), [""; 0]);
+}
+
+#[test]
+fn what_waits_unread_is_bounded_in_bytes_while_the_pool_is_low() {
+    const PIECE: usize = 32 << 10;
+    let mut faults = Faults::calm();
+    faults.socket_bytes_max = PIECE;
+    let pool = BufferPool::new(4, u32::try_from(PIECE).unwrap()).unwrap();
+    let (mut simulation, [(client, ours), (server, theirs)]) = connected_to(pool, 1, faults);
+    client.spawn(async move {
+        // Ends with an error: the other end goes before it has taken all.
+        while ours.send(vec![7; PIECE]).await.is_ok() {}
+    });
+    let (own, waiting) = (server.clone(), Rc::new(Cell::new(None)));
+    let seen = Rc::clone(&waiting);
+    server.spawn(async move {
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            kept.push(theirs.recv().await.unwrap().unwrap());
+        }
+        theirs.watch();
+        own.sleep_until(own.now() + Duration::from_millis(100)).await;
+        let bytes: usize = std::iter::from_fn(|| theirs.try_recv()).map(|lease| lease.len()).sum();
+        seen.set(Some(bytes));
+    });
+    simulation.run(|| waiting.get().is_some()).unwrap();
+    let bytes = waiting.get().unwrap_or_default();
+    // The bound, and what was under way when the pause was asked for.
+    assert!((64 << 10..=(64 << 10) + 2 * PIECE).contains(&bytes), "{bytes} bytes wait");
+    simulation.run_for(Duration::from_millis(10)).unwrap();
     assert_eq!(simulation.finish(), [""; 0]);
 }
 
