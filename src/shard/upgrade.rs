@@ -233,9 +233,11 @@ async fn pipe(rt: &Rt, from: &Socket, to: &Socket, moved: &Cell<Instant>) -> Res
         let (mut next, mut count) = (Some(lease), 0);
         while let Some(lease) = next {
             // The other side may be long in taking it.
-            parts.push(if rt.buffers_low() { lease.detach() } else { lease });
+            let low = rt.buffers_low();
+            parts.push(if low { lease.detach() } else { lease });
             count += 1;
-            next = if count < limits::WEBSOCKET_LEASES_MAX { from.try_recv() } else { None };
+            let full = count >= limits::WEBSOCKET_LEASES_MAX || (low && parts.len() >= limits::RECEIVE_LEASES_BYTES_MAX);
+            next = if full { None } else { from.try_recv() };
         }
         to.send(parts).await.map_err(|_| Broken::To)?;
         moved.set(rt.now());
