@@ -77,6 +77,24 @@ fn a_model_across_a_border_of_pieces_is_found_and_bad_json_in_pieces_is_refused(
 }
 
 #[test]
+fn a_client_that_leaves_in_the_middle_of_its_body_leaves_no_buffer_lent() {
+    let world = World::new(MODEL, |_, _| Reply::Bytes(ok("done")));
+    let (rt, address) = (world.rt.clone(), world.address.clone());
+    let lent = world.run(async move {
+        let socket = rt.connect(&address).await.unwrap();
+        socket.send(call(100_000, true).into_bytes()[..60_000].to_vec()).await.unwrap();
+        rt.sleep_until(rt.now() + Duration::from_millis(20)).await;
+        let lent = rt.stats().leased_buffers;
+        drop(socket);
+        rt.sleep_until(rt.now() + Duration::from_millis(20)).await;
+        lent
+    });
+    assert!(lent > 0, "the first of it waits where it came");
+    assert_eq!(world.rt.stats().leased_buffers, 0);
+    assert!(world.seen.borrow().is_empty());
+}
+
+#[test]
 fn the_next_request_behind_a_large_body_is_not_lost() {
     let world = World::new(MODEL, |seen, _| Reply::Bytes(ok(&seen.body.len().to_string())));
     let answers = world.transcript(&format!("{}{}", call(6_000, true), call(200, false)));
